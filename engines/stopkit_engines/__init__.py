@@ -1,0 +1,11 @@
+"""The engines that come with stopkit, registered as any plug-in registers its own."""
+
+from stopkit import Engine, hookimpl
+
+
+@hookimpl
+def stopkit_engines() -> list[type[Engine]]:
+    """The built-in engines."""
+    from stopkit_engines.eager import EagerEngine
+
+    return [EagerEngine]

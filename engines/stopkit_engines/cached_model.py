@@ -1,0 +1,75 @@
+"""A causal language model with its ragged cache: one padded forward consumes whatever each row has pending."""
+
+import sys
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stopkit_engines.cache import RaggedCache
+
+
+class Scores(NamedTuple):
+    """What one forward gave for the last positions of every row."""
+
+    logits: Tensor
+    """[B, keep, V]; a row's last position is its last column."""
+    hidden_state: Tensor | None
+    """[B, D] at a row's last position, if asked for."""
+
+
+class CachedModel:
+    """`model` over a token buffer that it shares with others. `filled` [B] is how much of each row it has seen.
+
+    Its logits are cut or padded (with -inf) to `vocabulary` entries: models of one tokenizer may pad their heads
+    differently.
+    """
+
+    def __init__(self, model: Any, vocabulary: int, batch_size: int, capacity: int, device: torch.device) -> None:
+        self.model = model
+        self.context = context_length(model)
+        self.forwards = 0
+        self._vocabulary = vocabulary
+        self.filled = torch.zeros(batch_size, dtype=torch.long, device=device)
+        self.width = 0
+        self._cache = RaggedCache(model.config.get_text_config().num_hidden_layers, batch_size, capacity, device)
+        self._slots = torch.arange(capacity, device=device)
+        self._lowest = torch.finfo(model.dtype).min
+        self._none = torch.zeros((), dtype=model.dtype, device=device)
+
+    def forward(self, tokens: Tensor, end: Tensor, keep: int, hidden: bool = False) -> Scores:
+        """See each row of `tokens` [B, L] up to `end` [B]; rows with nothing pending pass through as padding.
+
+        Rows end in the last column, so their last `keep` positions are the last `keep` columns.
+        """
+        self.width, used = torch.stack([(end - self.filled).amax(), end.amax()]).tolist()
+        places = end.unsqueeze(1) + torch.arange(-self.width, 0, device=end.device)
+        positions = places.clamp(min=0)
+        self._cache.point(places.where(places >= self.filled.unsqueeze(1), self._cache.spare), used)
+        visible = self._slots[:used] <= positions.view(*positions.shape, 1)
+        output = self.model(
+            input_ids=tokens.gather(1, positions),
+            attention_mask=self._none.where(visible, self._lowest).unsqueeze(1),
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=keep,
+            output_hidden_states=hidden,
+        )
+        self.forwards += 1
+        self.filled = end
+        return Scores(self._fit(output.logits[:, -keep:]), output.hidden_states[-1][:, -1] if hidden else None)
+
+    def _fit(self, logits: Tensor) -> Tensor:
+        missing = self._vocabulary - logits.shape[-1]
+        return functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
+
+    def rewind(self, agreed: Tensor) -> None:
+        """Forget what was seen past `agreed` [B]."""
+        self.filled = torch.minimum(self.filled, agreed)
+
+
+def context_length(model: Any) -> int:
+    """The most tokens a sequence of `model` can have."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize

@@ -1,0 +1,172 @@
+"""One batch in the eager engine: blocks drafted, verified and rewound on a shared token buffer."""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from stopkit.controller import DraftController
+from stopkit.costs import CostModel
+from stopkit.engine import Commitment, Decoding, GenerationResult, Origin, Proposal, Request, Verdict
+from stopkit.errors import GenerationError, InputError
+from stopkit.policy import Drawn, RoundContext
+from stopkit.random import RandomSource
+from stopkit.signals import compute
+from stopkit.statistics import Statistics, Stopwatch, total
+from stopkit.verification import next_distribution, survival
+from stopkit_engines.cached_model import CachedModel
+from stopkit_engines.rows import Row
+
+
+class EagerDecoding(Decoding):
+    """Tokens [B, L] hold each row's prompt and output; past a row's length its columns are the block being drafted.
+
+    A model is run over whatever it has not seen of a row: prefill, ordinary rounds and catching up are one path.
+    """
+
+    def __init__(
+        self,
+        target: CachedModel,
+        draft: CachedModel | None,
+        tokens: Tensor,
+        rows: Sequence[Row],
+        request: Request,
+        random: RandomSource,
+        ends: Collection[int],
+        costs: CostModel,
+    ) -> None:
+        self.device = tokens.device
+        self.batch_size = len(rows)
+        self.stopwatch = Stopwatch(self.device)
+        self._target, self._draft, self._tokens, self._rows = target, draft, tokens, rows
+        self._request, self._random, self._costs = request, random, costs
+        self._ends = frozenset(ends)
+        self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=self.device)
+        self._unusable = torch.zeros(self.batch_size, dtype=torch.long, device=self.device)
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._active = torch.tensor([row.active for row in self._rows]).to(self.device)
+        self._length = torch.tensor([row.length for row in self._rows]).to(self.device)
+        self._drafted = torch.zeros_like(self._length)
+        self._block: list[Tensor] = []  # q of each position, [B, V], zero for rows that had stopped
+        self._steady = True  # no draft forward of this round had more pending than a round leaves behind
+
+    @property
+    def finished(self) -> bool:
+        return not any(row.active for row in self._rows)
+
+    def context(self) -> RoundContext:
+        limits = torch.tensor([self._limit(row) for row in self._rows]).to(self.device)
+        return RoundContext(self._active, limits, self._costs.costs(self.device))
+
+    def _limit(self, row: Row) -> int:
+        """Most tokens worth drafting: one fewer than may be emitted, and within the draft's context."""
+        reach = self._draft.context - row.length if self._draft else row.left
+        return max(0, min(row.left - 1, reach)) if row.active else 0
+
+    def propose(self, live: Tensor) -> Proposal:
+        if self._draft is None:
+            raise InputError("the policy asks for draft tokens and the engine has no draft model; set engine.draft.")
+        wanted, options = self._request.signals, self._request.options
+        end = (self._length + self._drafted).where(live, self._draft.filled)
+        with self.stopwatch.phase("draft"):
+            scores = self._draft.forward(self._tokens, end, keep=1, hidden="hidden_state" in wanted)
+        self._steady &= self._draft.width <= 2
+        logits = scores.logits[:, -1]
+        usable = logits.amax(-1).isfinite()
+        logits = logits.where(usable.unsqueeze(1), 0.0)
+        self._unusable += live & ~usable
+        processed = self._process(logits.unsqueeze(1), end).squeeze(1)
+        self._q = options.probabilities(processed)
+        signals = compute(wanted, lambda: options.shown(processed, self._q), logits, scores.hidden_state)
+        return Proposal(signals, usable)
+
+    def commit(self, live: Tensor) -> Commitment:
+        token = self._random.categorical(self._q, live)
+        drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
+        self._tokens.scatter_(1, (self._length + self._drafted).unsqueeze(1), token.unsqueeze(1))
+        self._block.append(self._q.where(live.unsqueeze(1), 0.0))
+        self._drafted = self._drafted + live
+        return Commitment(drawn, ~torch.isin(token, self._end_tokens))
+
+    def verify(self) -> Verdict:
+        columns = torch.arange(len(self._block) + 1, device=self.device)
+        end = (self._length + self._drafted).where(self._active, self._target.filled)
+        with self.stopwatch.phase("verify"):
+            logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
+        logits = _from_block_start(logits, self._drafted)
+        real = (columns <= self._drafted.unsqueeze(1)) & self._active.unsqueeze(1)
+        sound = (logits.amax(-1).isfinite() | ~real).all(1)
+
+        p = self._request.options.probabilities(self._process(logits, self._length))
+        q = torch.stack(self._block, 1) if self._block else p[:, :0]
+        places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
+        block = self._tokens.gather(1, places)
+        accepted = self._random.run_length(survival(p[:, :-1], q, block), self._drafted > 0)
+        own = self._random.categorical(next_distribution(p, q, accepted), self._active)
+        agreed = self._length + accepted
+        self._tokens.scatter_(1, agreed.unsqueeze(1), own.unsqueeze(1))
+        for model in filter(None, (self._target, self._draft)):
+            model.rewind(agreed)
+        self._emit(torch.column_stack([sound, self._drafted, accepted, own, block]).tolist())
+        seconds = self._count_costs(len(columns))
+        self._begin_round()
+        return Verdict(accepted, seconds)
+
+    def result(self, controller: DraftController) -> GenerationResult:
+        self.stopwatch.settle()
+        for row, counts, unusable in zip(self._rows, controller.sequences, self._unusable.tolist(), strict=True):
+            row.continuation.stats = counts
+            counts.tokens, counts.nonfinite_drafts = len(row.continuation.tokens), unusable
+        batch = Statistics(
+            draft_forwards=self._draft.forwards if self._draft else 0,
+            target_forwards=self._target.forwards,
+            seconds=dict(self.stopwatch.seconds),
+        )
+        continuations = [row.continuation for row in self._rows]
+        return GenerationResult(continuations, total([batch, *controller.sequences]), controller.state)
+
+    def _emit(self, outcome: list[list[int]]) -> None:
+        """Give every active row what it gained; the round's one transfer to the host has been made."""
+        for index, (row, (sound, *_)) in enumerate(zip(self._rows, outcome, strict=True)):
+            if not sound:
+                raise GenerationError(
+                    f"the target's logits are NaN or infinite after token {row.length} of prompt {index}; what was "
+                    "generated so far is kept. A wider dtype (engine.dtype) may help."
+                )
+        for index, (row, (_, drafted, accepted, own, *block)) in enumerate(zip(self._rows, outcome, strict=True)):
+            if row.active:
+                origin = Origin.RESIDUAL if accepted < drafted else Origin.BONUS
+                piece = row.emit(index, block[:accepted], own, origin, self._ends)
+                if self._request.on_piece:
+                    self._request.on_piece(piece)
+
+    def _count_costs(self, columns: int) -> float:
+        """Record what the round's forwards took, unless prompts or catching up were in them; the round's seconds."""
+        spent = self.stopwatch.settle()
+        if self._steady:
+            self._costs.saw_draft_steps(spent["draft"], columns - 1)
+        if self._target.width <= columns:
+            self._costs.saw_verification(spent["verify"], columns - 1)
+        return self._costs.round_seconds(columns - 1, sum(spent.values()))
+
+    def _process(self, logits: Tensor, first: Tensor) -> Tensor:
+        """Run the request's logits processors: column c of row b [B, C, V] follows the row's first `first[b] + c` tokens."""
+        if not self._request.logits_processor:
+            return logits
+        processed = logits.clone()
+        for row, start in enumerate(first.tolist()):
+            for column in range(logits.shape[1]):
+                scores = logits[row : row + 1, column]
+                for processor in self._request.logits_processor:
+                    scores = processor(self._tokens[row : row + 1, : start + column], scores)
+                processed[row, column] = scores[0]
+        return processed
+
+
+def _from_block_start(logits: Tensor, drafted: Tensor) -> Tensor:
+    """Move each row's `drafted + 1` last columns of [B, C, V] to its front; later columns repeat the last one."""
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    index = (len(columns) - 1 - drafted.unsqueeze(1) + columns).clamp(max=len(columns) - 1)
+    return logits[torch.arange(len(logits), device=logits.device).unsqueeze(1), index]

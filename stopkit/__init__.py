@@ -1,0 +1,79 @@
+"""Pluggable draft-stopping policies for speculative decoding, with outputs proven unchanged.
+
+Names are imported on first use, so `import stopkit` costs nothing and loads no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stopkit.config import Config, load_config, load_engine, load_policy
+    from stopkit.controller import DraftController
+    from stopkit.costs import Costs
+    from stopkit.engine import Engine, GenerationResult
+    from stopkit.errors import GenerationError, InputError, PolicyError, StopkitError
+    from stopkit.hookspecs import hookimpl
+    from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+    from stopkit.scalar import ScalarPolicy
+    from stopkit.threshold import ThresholdPolicy
+
+_HOMES = {
+    "Config": "config",
+    "Costs": "costs",
+    "DraftController": "controller",
+    "Drawn": "policy",
+    "Engine": "engine",
+    "GenerationError": "errors",
+    "GenerationResult": "engine",
+    "InputError": "errors",
+    "PolicyError": "errors",
+    "RoundContext": "policy",
+    "RoundOutcome": "policy",
+    "ScalarPolicy": "scalar",
+    "Signals": "policy",
+    "State": "policy",
+    "StopkitError": "errors",
+    "StoppingPolicy": "policy",
+    "ThresholdPolicy": "threshold",
+    "hookimpl": "hookspecs",
+    "load_config": "config",
+    "load_engine": "config",
+    "load_policy": "config",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "Config",
+    "Costs",
+    "DraftController",
+    "Drawn",
+    "Engine",
+    "GenerationError",
+    "GenerationResult",
+    "InputError",
+    "PolicyError",
+    "RoundContext",
+    "RoundOutcome",
+    "ScalarPolicy",
+    "Signals",
+    "State",
+    "StopkitError",
+    "StoppingPolicy",
+    "ThresholdPolicy",
+    "hookimpl",
+    "load_config",
+    "load_engine",
+    "load_policy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stopkit' has no attribute {name!r}")
+    value = getattr(import_module(f"stopkit.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,148 @@
+"""Files to objects. A config names registered kinds and data paths; it can never import code."""
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stopkit.engine import Engine, GenerationOptions
+from stopkit.errors import InputError
+from stopkit.plugins import registry
+from stopkit.policy import StoppingPolicy
+from stopkit.validation import did_you_mean, validated
+
+SECTIONS = ("policy", "engine", "generation")
+DEFAULT_POLICY = "adaedl"
+DEFAULT_ENGINE = {"kind": "eager", "target": "bundled:target", "draft": "bundled:draft"}
+ALIASES = {"autoregressive": {"kind": "static", "length": 0}}
+"""Names for a policy with its parameters set."""
+
+
+class Config(BaseModel):
+    """A whole config: what to stop with, what to run on, how to generate."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    policy: StoppingPolicy
+    engine: Engine
+    generation: GenerationOptions = Field(default=GenerationOptions())
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
+    """Read a TOML, JSON or YAML file; sections that it lacks take their defaults. `overrides` win, field by field."""
+    tree = read_tree(Path(path)) if path is not None else {}
+    where = str(path) if path is not None else ""
+    if unknown := tree.keys() - set(SECTIONS):
+        name = sorted(unknown)[0]
+        raise InputError(f"{_at(where, name)}: unknown section.{did_you_mean(name, SECTIONS)}")
+    policy = tree.get("policy", DEFAULT_POLICY)
+    engine = {**DEFAULT_ENGINE, **tree.get("engine", {})}
+    engine.update((overrides or {}).get("engine", {}))
+    generation = {**tree.get("generation", {}), **(overrides or {}).get("generation", {})}
+    return Config(
+        policy=load_policy((overrides or {}).get("policy") or policy, _at(where, "policy")),
+        engine=load_engine(engine, _at(where, "engine")),
+        generation=validated(GenerationOptions, _table(generation, _at(where, "generation")), _at(where, "generation")),
+    )
+
+
+def load_policy(spec: Any, where: str = "policy") -> StoppingPolicy:
+    """A policy from its kind, `KIND:field=value,field=value`, a config file's path, a dict with `kind`, or itself."""
+    if isinstance(spec, StoppingPolicy):
+        return spec
+    if isinstance(spec, str):
+        if Path(spec).suffix in READERS:
+            return load_policy(_policy_block(Path(spec)), f"{spec}: policy")
+        spec = parse_spec(spec, where)
+    spec = _table(spec, where)
+    if alias := ALIASES.get(str(spec.get("kind"))):
+        spec = {**spec, **alias}
+    kind, fields = _kind(spec, where)
+    return validated(registry().policy(kind, where), fields, where)
+
+
+def load_engine(spec: Any, where: str = "engine") -> Engine:
+    """An engine from its kind, a dict with `kind`, or itself. Models are loaded on first use."""
+    if isinstance(spec, Engine):
+        return spec
+    kind, fields = _kind({"kind": spec} if isinstance(spec, str) else _table(spec, where), where)
+    return validated(registry().engine(kind, where), fields, where)
+
+
+def parse_spec(text: str, where: str = "policy") -> dict[str, Any]:
+    """`KIND:field=value,field=value` as a dict; values are TOML, and text that is not TOML is a string."""
+    kind, _, rest = text.partition(":")
+    spec: dict[str, Any] = {"kind": kind.strip()}
+    for item in filter(None, rest.split(",")):
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"{where}: {item!r} in {text!r} has no value; write KIND:field=value,field=value.")
+        spec[name.strip()] = _value(value.strip())
+    return spec
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The table in a config file, read by its suffix."""
+    if path.suffix not in READERS:
+        raise InputError(f"{path}: a config ends in {', '.join(READERS)}.")
+    try:
+        tree = READERS[path.suffix](path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text; save it as UTF-8.") from None
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid {path.suffix[1:].upper()}: {' '.join(str(error).split())}.") from None
+    return dict(_table(tree, str(path)))
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".json": json.loads,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+}
+
+
+def _policy_block(path: Path) -> Any:
+    tree = read_tree(path)
+    if "policy" not in tree:
+        raise InputError(f"{path}: has no policy section; add one with a kind.")
+    return tree["policy"]
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: must be a table of fields; got {value!r}.")
+    return value
+
+
+def _kind(spec: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    fields = dict(spec)
+    kind = fields.pop("kind", None)
+    if not isinstance(kind, str):
+        raise InputError(f"{where}.kind: must name a registered kind; got {kind!r}.")
+    return kind, fields
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _at(where: str, section: str) -> str:
+    return f"{where}: {section}" if where else section

@@ -1,0 +1,145 @@
+"""`DraftController`: one policy at work, with its state and the accounting, for any speculative loop.
+
+    while generating:
+        drafting = controller.plan(limit)
+        while drafting:
+            q = ...                                     # one draft forward, the distribution to sample from
+            if drafting := controller.admit(q):
+                token = ...                             # draw from q; the token is in the block for good
+                drafting = controller.extend(Drawn(token, q[..., token]))
+        accepted = ...                                  # one target forward over the block
+        controller.learn(accepted)
+
+stopkit's own loop (`stopkit.decode`) is these calls on an engine; a foreign engine makes them itself.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from stopkit.costs import CostModel, FixedCosts
+from stopkit.errors import PolicyError
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+from stopkit.signals import compute
+from stopkit.statistics import Statistics, Stopwatch
+
+
+class DraftController:
+    """Drives `policy` for `batch_size` sequences on `device`, continuing from `state` if one is given.
+
+    `sequences` holds the exact counts of each sequence, `state` what the policy remembers. Raises PolicyError when the
+    policy raises or when what it returns is not a decision.
+    """
+
+    def __init__(
+        self,
+        policy: StoppingPolicy,
+        batch_size: int = 1,
+        device: torch.device | str = "cpu",
+        state: State | None = None,
+        costs: FixedCosts | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        self.policy = policy
+        self.device = torch.device(device)
+        self.sequences = [Statistics() for _ in range(batch_size)]
+        self.stopwatch = stopwatch or Stopwatch(self.device)
+        self._costs = CostModel(costs)
+        self._cap = self._drafted = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+        self.live = self._cap > 0
+        with self._verb("init"):
+            self.state = policy.init(batch_size, self.device) if state is None else state
+
+    def plan(self, context: RoundContext | int) -> bool:
+        """Begin a round; whether any row drafts. An int is the limit of every row of a loop that measures no costs."""
+        self._context = self._context_of(context) if isinstance(context, int) else context
+        self._began = time.perf_counter()
+        self._signals: list[Signals] = []
+        self._drawn: list[Drawn] = []
+        with self._verb("plan"):
+            cap, self.state = self.policy.plan(self.state, self._context)
+            self._cap = torch.minimum(self._decision(cap, torch.long), self._context.limit)
+        self._drafted = torch.zeros_like(self._cap)
+        return self._go_on(self._cap > 0)
+
+    def admit(self, signals: Signals | Tensor, usable: Tensor | None = None) -> bool:
+        """Decide on the next position of every live row; whether any row is to draw its token.
+
+        `signals` may be the distribution q itself, [B, V]. Rows where `usable` (bool [B]) is false stop here.
+        """
+        if isinstance(signals, Tensor):
+            q = signals
+            signals = compute(self.policy.required_signals, lambda: q, q.log())
+        with self._verb("admit"):
+            admitted, self.state = self.policy.admit(self.state, self._drafted, signals)
+            live = self.live & self._decision(admitted, torch.bool)
+        self._signals.append(signals)
+        return self._go_on(live if usable is None else live & usable)
+
+    def extend(self, drawn: Drawn, more: Tensor | None = None) -> bool:
+        """Record the drawn tokens of the live rows; whether any row drafts on. Rows where `more` is false do not."""
+        with self._verb("extend"):
+            extended, self.state = self.policy.extend(self.state, self._drafted, self._signals[-1], drawn)
+            extended = self._decision(extended, torch.bool)
+        self._drawn.append(drawn)
+        self._drafted = self._drafted + self.live
+        live = self.live & extended & (self._drafted < self._cap)
+        return self._go_on(live if more is None else live & more)
+
+    def learn(self, accepted: Tensor | int, seconds: Tensor | float | None = None) -> None:
+        """End the round with the accepted tokens of each row, [B]; `seconds` it took, wall time since `plan` if unset."""
+        if isinstance(accepted, int):
+            accepted = torch.full_like(self._cap, accepted)
+        if seconds is None:
+            seconds = time.perf_counter() - self._began
+        outcome = RoundOutcome(
+            context=self._context,
+            drafted=self._drafted,
+            accepted=accepted,
+            seconds=torch.as_tensor(seconds, dtype=torch.float64),
+            signals=self._signals,
+            drawn=self._drawn,
+        )
+        with self._verb("learn"):
+            self.state = self.policy.learn(self.state, outcome)
+        counts = torch.stack([self._context.active.long(), self._drafted, accepted]).tolist()
+        for sequence, active, *block in zip(self.sequences, *counts, strict=True):
+            if active:
+                sequence.count_block(*block)
+
+    def _go_on(self, live: Tensor) -> bool:
+        self.live = live
+        return bool(live.any())
+
+    def _context_of(self, limit: int) -> RoundContext:
+        rows = len(self.sequences)
+        return RoundContext(
+            active=torch.ones(rows, dtype=torch.bool, device=self.device),
+            limit=torch.full((rows,), limit, device=self.device),
+            costs=self._costs.costs(self.device),
+        )
+
+    @contextmanager
+    def _verb(self, name: str) -> Iterator[None]:
+        try:
+            with self.stopwatch.phase("policy"):
+                yield
+        except Exception as error:
+            raise PolicyError(f"{_describe(self.policy)}, {name}: {type(error).__name__}: {error}") from error
+
+    def _decision(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        wanted = f"{dtype} [{len(self.sequences)}] on {self.device.type}"
+        if not isinstance(value, Tensor):
+            raise TypeError(f"returned {type(value).__name__} as its decision, not a tensor over the rows")
+        if (found := f"{value.dtype} {list(value.shape)} on {value.device.type}") != wanted:
+            raise TypeError(f"returned a decision of {found}; it must be {wanted}")
+        return value
+
+
+def _describe(policy: StoppingPolicy) -> str:
+    from stopkit.plugins import origin
+
+    return f"policy {policy.kind!r} (from {origin(type(policy))})"

@@ -1,0 +1,215 @@
+"""Train one small Llama-type causal language model: the loop behind `stopkit train-pair`.
+
+A run is a folder. `checkpoint/` in it holds weights, optimizer state and progress, and is replaced as a whole, so an
+interrupted run goes on where it stopped. Batches are a function of (seed, step): nothing else has to be restored.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim import Optimizer
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class ModelSize(BaseModel):
+    """Shape of a Llama-type model with tied embeddings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int = Field(ge=1, description="transformer layers")
+    width: int = Field(ge=16, description="hidden size")
+    heads: int = Field(ge=1, description="attention heads")
+    context: int = Field(default=512, ge=16, description="longest sequence, tokens; also the training window")
+    vocabulary: int = Field(default=4096, ge=260, description="tokens of the tokenizer")
+
+    def build(self, end_of_text: int) -> LlamaForCausalLM:
+        """A freshly initialised model; seed torch before calling."""
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=self.vocabulary,
+                hidden_size=self.width,
+                intermediate_size=-(-self.width * 8 // 3 // 32) * 32,
+                num_hidden_layers=self.layers,
+                num_attention_heads=self.heads,
+                max_position_embeddings=self.context,
+                tie_word_embeddings=True,
+                bos_token_id=end_of_text,
+                eos_token_id=end_of_text,
+                pad_token_id=end_of_text,
+            )
+        )
+
+
+class Schedule(BaseModel):
+    """How long and how fast to train; whichever of `steps` and `minutes` runs out first ends the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = Field(default=None, ge=1, description="optimizer steps")
+    minutes: float | None = Field(default=None, gt=0, description="wall time, minutes, evaluation included")
+    batch: int = Field(default=16, ge=1, description="sequences a step")
+    micro_batch: int = Field(default=8, ge=1, description="sequences a forward; bounds memory")
+    learning_rate: float = Field(default=4e-3, gt=0, description="peak; linear warm-up, then linear decay to zero")
+    warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the run spent warming up")
+    seed: int = Field(default=0, ge=0, description="seed of initialisation and batches")
+    compile: bool = Field(default=False, description="torch.compile the forward; needs a C++ compiler")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is behind us, from 0 to 1."""
+        shares = [step / self.steps if self.steps else 0.0, seconds / 60 / self.minutes if self.minutes else 0.0]
+        return min(1.0, max(shares))
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at this share of the run."""
+        rising = progress / self.warmup if self.warmup else 1.0
+        return self.learning_rate * min(1.0, rising, (1 - progress) / (1 - self.warmup))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands. Losses are mean negative log-likelihood in nats per token."""
+
+    step: int
+    seconds: float
+    tokens: int
+    loss: float
+    held_out_loss: float
+
+
+def train(
+    size: ModelSize,
+    schedule: Schedule,
+    tokens: Tensor,
+    held_out: Tensor,
+    end_of_text: int,
+    folder: Path,
+    *,
+    resume: bool = False,
+    report: Callable[[Progress, float], None] = lambda progress, share: None,
+    report_every_seconds: float = 60.0,
+) -> tuple[LlamaForCausalLM, Progress]:
+    """Train on `tokens` (1-D, long), watch `held_out` (1-D, long); returns the float32 model and its final progress.
+
+    `report(progress, share)` is called about every `report_every_seconds` and at the end, after a checkpoint.
+    """
+    torch.manual_seed(schedule.seed)
+    model = size.build(end_of_text)
+    optimizers = _optimizers(model)
+    checkpoint = folder / "checkpoint"
+    progress = Progress(0, 0.0, 0, math.nan, math.nan)
+    if resume and (checkpoint / "progress.json").is_file():
+        progress = _load_checkpoint(checkpoint, model, optimizers)
+    forward = torch.compile(model) if schedule.compile else model
+    began = last_report = time.monotonic() - progress.seconds
+    step, running = progress.step, progress.loss
+    windows = _windows(tokens, size.context, schedule.batch, schedule.seed, step)
+
+    while (share := schedule.progress(step, time.monotonic() - began)) < 1.0:
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(share)
+        loss = _step(forward, next(windows), schedule.micro_batch)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        step += 1
+        running = loss if math.isnan(running) else 0.95 * running + 0.05 * loss
+        if time.monotonic() - last_report >= report_every_seconds:
+            last_report = time.monotonic()
+            progress = _progress(step, began, schedule.batch * size.context, running, model, held_out, size.context)
+            _save_checkpoint(checkpoint, model, optimizers, progress)
+            report(progress, share)
+
+    progress = _progress(step, began, schedule.batch * size.context, running, model, held_out, size.context)
+    _save_checkpoint(checkpoint, model, optimizers, progress)
+    report(progress, 1.0)
+    return model, progress
+
+
+def held_out_loss(model: LlamaForCausalLM, tokens: Tensor, context: int, most: int = 48) -> float:
+    """Mean negative log-likelihood, nats per token, over up to `most` windows spread evenly over `tokens`."""
+    windows = tokens[: len(tokens) // context * context].view(-1, context)
+    windows = windows[:: max(1, len(windows) // most)][:most]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        losses = [
+            model(input_ids=batch, labels=batch, use_cache=False).loss * len(batch) for batch in torch.split(windows, 8)
+        ]
+    return float(torch.stack(losses).sum()) / len(windows)
+
+
+def _step(forward: Callable[..., object], batch: Tensor, micro_batch: int) -> float:
+    total = 0.0
+    for part in torch.split(batch, micro_batch):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = forward(input_ids=part, labels=part, use_cache=False).loss * len(part) / len(batch)  # type: ignore[attr-defined]
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def _windows(tokens: Tensor, context: int, batch: int, seed: int, step: int) -> Iterator[Tensor]:
+    """Batches [batch, context] from `step` on. Every pass cuts the text at another phase and shuffles the cuts."""
+    count = (len(tokens) - context) // context
+    while True:
+        rows = []
+        for index in range(step * batch, (step + 1) * batch):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + index // count)
+            phase = int(torch.randint(context, (), generator=generator))
+            start = int(torch.randperm(count, generator=generator)[index % count]) * context + phase
+            rows.append(tokens[start : start + context])
+        yield torch.stack(rows)
+        step += 1
+
+
+def _optimizers(model: LlamaForCausalLM) -> list[Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+    ]
+
+
+def _progress(
+    step: int, began: float, tokens_a_step: int, loss: float, model: LlamaForCausalLM, held_out: Tensor, context: int
+) -> Progress:
+    watched = held_out_loss(model, held_out, context)
+    return Progress(step, time.monotonic() - began, step * tokens_a_step, loss, watched)
+
+
+def _save_checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: list[Optimizer], progress: Progress) -> None:
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_file({name: p.detach().clone() for name, p in model.named_parameters()}, fresh / "model.safetensors")
+    for number, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()["state"]
+        flat = {
+            f"{index}.{name}": value.contiguous() for index, slots in state.items() for name, value in slots.items()
+        }
+        save_file(flat, fresh / f"optimizer-{number}.safetensors")
+    (fresh / "progress.json").write_text(json.dumps(asdict(progress)))
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def _load_checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: list[Optimizer]) -> Progress:
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # the tied head is not stored twice
+    for number, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(folder / f"optimizer-{number}.safetensors").items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return Progress(**json.loads((folder / "progress.json").read_text()))

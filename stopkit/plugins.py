@@ -1,0 +1,161 @@
+"""The one door for plug-ins: find them, load them, and know which distribution every kind comes from.
+
+Built-in policies and engines come through it like everybody's. A plug-in that fails is listed as disabled with its
+reason and stops nothing else. `STOPKIT_PLUGINS=a,b` loads only these entry points; empty, it loads none.
+"""
+
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import pluggy
+
+from stopkit import hookspecs
+from stopkit.engine import Engine
+from stopkit.errors import InputError
+from stopkit.hookspecs import PROJECT
+from stopkit.policy import StoppingPolicy
+from stopkit.validation import did_you_mean
+
+Class = TypeVar("Class", bound=type)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point and what became of it."""
+
+    name: str
+    distribution: str
+    """Name and version of the distribution that declares it."""
+    reference: str
+    """What the entry point points to, `module` or `module:attribute`."""
+    problem: str | None = None
+    """Why it is disabled; None if it is loaded."""
+
+
+@dataclass
+class Registry:
+    """All kinds that can be named, and who they come from."""
+
+    policies: dict[str, type[StoppingPolicy]] = field(default_factory=dict)
+    engines: dict[str, type[Engine]] = field(default_factory=dict)
+    plugins: list[Plugin] = field(default_factory=list)
+    origins: dict[type, str] = field(default_factory=dict)
+    """Distribution of every class."""
+
+    def policy(self, kind: str, where: str = "policy") -> type[StoppingPolicy]:
+        """The policy class of `kind`; InputError with suggestions if there is none."""
+        return _find(self.policies, self, kind, where)
+
+    def engine(self, kind: str, where: str = "engine") -> type[Engine]:
+        """The engine class of `kind`; InputError with suggestions if there is none."""
+        return _find(self.engines, self, kind, where)
+
+
+@cache
+def registry() -> Registry:
+    """Every installed plug-in, loaded once a process. `registry.cache_clear()` looks again."""
+    return build_registry(sorted(entry_points(group=PROJECT), key=_rank))
+
+
+def build_registry(found: list[EntryPoint]) -> Registry:
+    """Load `found` in order.
+
+    Raises InputError when two plug-ins claim one kind, naming both distributions, or when a hook is misspelled.
+    """
+    built = Registry()
+    for entry in _chosen(found):
+        distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
+        offered: list[type] = []
+        problem = None
+        try:
+            plugin = entry.load()
+            _refuse_unknown_hooks(plugin, f"plug-in {entry.name} of {distribution}")
+            offered = _offered(plugin, entry.name)
+        except InputError:
+            raise
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        built.plugins.append(Plugin(entry.name, distribution, entry.value, problem))
+        for cls in offered:
+            _add(built, cls, distribution)
+    return built
+
+
+def origin(cls: type) -> str:
+    """The distribution a policy or engine class comes from, or its module if no plug-in offers it."""
+    return registry().origins.get(cls, f"module {cls.__module__}")
+
+
+def _find(classes: Mapping[str, Class], registered: Registry, kind: str, where: str) -> Class:
+    if kind not in classes:
+        disabled = [f"{plugin.name} ({plugin.problem})" for plugin in registered.plugins if plugin.problem]
+        hint = f" Disabled plug-ins: {'; '.join(disabled)}." if disabled else ""
+        raise InputError(f"{where}.kind: unknown kind {kind!r}.{did_you_mean(kind, classes)}{hint}")
+    return classes[kind]
+
+
+def _chosen(found: list[EntryPoint]) -> list[EntryPoint]:
+    wanted = os.environ.get("STOPKIT_PLUGINS")
+    if wanted is None:
+        return found
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    if missing := set(names) - {entry.name for entry in found}:
+        raise InputError(
+            f"STOPKIT_PLUGINS: no plug-in is called {sorted(missing)[0]!r}."
+            + did_you_mean(sorted(missing)[0], {entry.name for entry in found})
+        )
+    return [entry for entry in found if entry.name in names]
+
+
+def _offered(plugin: object, name: str) -> list[type]:
+    manager = pluggy.PluginManager(PROJECT)  # one for each plug-in, so that a failing hook is that plug-in's alone
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin, name)
+    if not manager.get_hookcallers(plugin):
+        raise TypeError("implements no hook; mark stopkit_policies or stopkit_engines with @stopkit.hookimpl")
+    classes = []
+    for hook, base in ((manager.hook.stopkit_policies, StoppingPolicy), (manager.hook.stopkit_engines, Engine)):
+        for cls in (cls for offered in hook() for cls in offered):
+            _check_class(cls, base, hook.name)
+            classes.append(cls)
+    return classes
+
+
+def _refuse_unknown_hooks(plugin: object, where: str) -> None:
+    """A misspelled hook would be ignored in silence; it is an error instead."""
+    known = {name for name in vars(hookspecs) if name.startswith("stopkit_")}
+    for name in sorted(vars(plugin) if hasattr(plugin, "__dict__") else ()):
+        if name.startswith("stopkit_") and name not in known and callable(getattr(plugin, name)):
+            raise InputError(f"{where}: unknown hook {name!r}.{did_you_mean(name, known)}")
+
+
+def _check_class(cls: Any, base: type, hook: str) -> None:
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise TypeError(f"{hook} offers {cls!r}, which is not a subclass of {base.__name__}")
+    if not isinstance(getattr(cls, "kind", None), str):
+        raise TypeError(f"{hook} offers {cls.__name__}, which has no `kind`; give it a name for config files")
+    if inspect.isabstract(cls):
+        raise TypeError(
+            f"{hook} offers {cls.__name__}, which lacks {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}"
+        )
+
+
+def _add(built: Registry, cls: Any, distribution: str) -> None:
+    classes = built.policies if issubclass(cls, StoppingPolicy) else built.engines
+    if other := classes.get(cls.kind):
+        raise InputError(
+            f"kind {cls.kind!r} is offered by two plug-ins: {built.origins[other]} and {distribution}. Uninstall one, "
+            "or choose with STOPKIT_PLUGINS."
+        )
+    classes[cls.kind] = cls
+    built.origins[cls] = distribution
+
+
+def _rank(entry: EntryPoint) -> tuple[bool, str, str]:
+    distribution = entry.dist.name if entry.dist else ""
+    return distribution != PROJECT, distribution, entry.name

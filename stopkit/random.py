@@ -1,0 +1,63 @@
+"""The one seam through which randomness enters an engine."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class RandomSource(ABC):
+    """Two kinds of draw. `rows` (bool [B]) says for which rows a draw counts; the others get a value without meaning.
+
+    Rows draw independently: what a row gets depends on how often that row has drawn, not on its neighbours.
+    """
+
+    @abstractmethod
+    def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
+        """A token per row, [B] long, from `probabilities` [B, V]; never one of probability zero."""
+
+    @abstractmethod
+    def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
+        """Accepted tokens per row, [B] long, with P(length ≥ k) = survival[:, k − 1]; survival is [B, K]."""
+
+
+class SeededRandomSource(RandomSource):
+    """A torch.Generator per sequence, read ahead into a table of uniforms; one uniform a draw."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._device = device
+        self._uniforms = torch.empty(len(seeds), 0, dtype=torch.float64, device=device)
+        self._next = torch.zeros(len(seeds), 1, dtype=torch.long, device=device)
+        self._draws = 0  # of the row that drew most, at most
+
+    def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
+        # Inverse CDF in float64. u ≤ 1 − 2⁻⁵³, so u·total rounds below total, and the first index whose cumulative
+        # value exceeds it has probability above zero.
+        cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+        return torch.searchsorted(cumulative, self._uniform(rows) * cumulative[:, -1:], right=True).squeeze(1)
+
+    def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
+        return (survival > self._uniform(rows)).sum(-1)
+
+    def _uniform(self, rows: Tensor) -> Tensor:
+        if self._draws == self._uniforms.shape[1]:
+            self._read_ahead(max(256, self._draws))
+        self._draws += 1
+        u = self._uniforms.gather(1, self._next)
+        self._next = self._next + rows.unsqueeze(1)
+        return u
+
+    def _read_ahead(self, count: int) -> None:
+        fresh = [torch.rand(count, dtype=torch.float64, generator=generator) for generator in self._generators]
+        self._uniforms = torch.cat([self._uniforms, torch.stack(fresh).to(self._device)], dim=1)
+
+
+def sequence_seeds(seed: int, count: int, first: int = 0) -> list[int]:
+    """Seeds for sequences `first` … `first + count − 1` of a run: far apart, and the same however a run is batched."""
+    return [
+        int.from_bytes(hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=7).digest(), "big")
+        for index in range(first, first + count)
+    ]

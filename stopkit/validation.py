@@ -1,0 +1,49 @@
+"""Turn pydantic's errors into lines that name the place, what was wrong there and what would be right."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from stopkit.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(cls: type[Model], data: Mapping[str, Any], where: str) -> Model:
+    """`cls(**data)`, or InputError with a line for every mistake; `where` is what the user calls this block."""
+    try:
+        return cls.model_validate(dict(data))
+    except ValidationError as error:
+        lines = [_line(cls, details, where) for details in error.errors(include_url=False)]
+        raise InputError("\n".join(dict.fromkeys(lines))) from None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` when something known is close, then what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{guess} There is: {', '.join(names)}." if names else f"{guess} There is none."
+
+
+def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
+    path = ".".join([where, *(str(step) for step in details["loc"])]).strip(".")
+    if details["type"] == "extra_forbidden":
+        return f"{path}: unknown field.{did_you_mean(str(details['loc'][-1]), _fields(cls, details['loc'][:-1]))}"
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "missing":
+        return f"{path}: this field is required."
+    return f"{path}: {message[0].lower() + message[1:]}; got {details['input']!r}."
+
+
+def _fields(cls: type[BaseModel], path: Iterable[str | int]) -> Iterable[str]:
+    for step in path:
+        field = cls.model_fields.get(str(step))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        cls = inner
+    return cls.model_fields
