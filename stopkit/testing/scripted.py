@@ -1,0 +1,52 @@
+"""A random source that takes every branch: follow a script, then note what else could have happened."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from stopkit.random import RandomSource
+
+Script = tuple[int, ...]
+"""The outcomes of a row's first draws."""
+
+
+class ScriptedSource(RandomSource):
+    """Row b's draws follow `scripts[b]`; past its end they take the first outcome that can happen.
+
+    `weights[b]` is the probability of what row b drew; `alternatives` holds (row, script) for every branch not taken
+    past the scripts. Running those in turn reaches every outcome exactly once.
+    """
+
+    def __init__(self, scripts: Sequence[Script]) -> None:
+        self._scripts = scripts
+        self._taken: list[list[int]] = [[] for _ in scripts]
+        self.weights = [1.0] * len(scripts)
+        self.alternatives: list[tuple[int, Script]] = []
+
+    def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
+        weights = probabilities.double()
+        return self._take(weights / weights.sum(-1, keepdim=True), rows)
+
+    def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
+        survival = survival.double()
+        one, zero = survival.new_ones(len(rows), 1), survival.new_zeros(len(rows), 1)
+        return self._take(torch.cat([one, survival], 1) - torch.cat([survival, zero], 1), rows)
+
+    def _take(self, chances: Tensor, rows: Tensor) -> Tensor:
+        outcomes = [
+            self._outcome(row, chances_of_row) if counts else 0
+            for row, (chances_of_row, counts) in enumerate(zip(chances.tolist(), rows.tolist(), strict=True))
+        ]
+        return torch.tensor(outcomes, device=chances.device)
+
+    def _outcome(self, row: int, chances: list[float]) -> int:
+        script, taken = self._scripts[row], self._taken[row]
+        if len(taken) < len(script):
+            outcome = script[len(taken)]
+        else:
+            outcome, *others = [at for at, chance in enumerate(chances) if chance > 0]
+            self.alternatives += [(row, (*taken, other)) for other in others]
+        self.weights[row] *= chances[outcome]
+        taken.append(outcome)
+        return outcome

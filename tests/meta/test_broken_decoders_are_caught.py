@@ -1,0 +1,234 @@
+"""The tester is tested: every way to break verification, the loop or the cache that we know of fails the exact proof.
+
+Each mutant replaces one function of the engine by a wrong one; the same check on the same models passes unbroken.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import stopkit_engines.decoding as decoding
+from stopkit.engine import Commitment
+from stopkit.sampling import Sampling, softmax
+from stopkit.testing import TableModel, assert_distribution_preserved
+from stopkit.verification import next_distribution, survival
+from stopkit_engines.cache import RaggedCache
+from stopkit_engines.cached_model import CachedModel
+
+EagerDecoding = decoding.EagerDecoding
+Patch = Callable[[pytest.MonkeyPatch], None]
+MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {}
+
+
+def mutant(**sampling: Any) -> Callable[[Patch], Patch]:
+    """Register a way to break the engine, and the sampling options under which it must be caught."""
+
+    def register(patch: Patch) -> Patch:
+        MUTANTS[patch.__name__] = (patch, {"temperature": 1.0} | sampling)
+        return patch
+
+    return register
+
+
+def check(policy: str = "static:length=3", **sampling: Any) -> None:
+    generator = torch.Generator().manual_seed(5)
+    target, draft = (TableModel.random(3, generator, scale=1.0) for _ in range(2))
+    neighbours = [[2], [1, 1, 2]]
+    assert_distribution_preserved(policy, target, draft, [0, 1], 3, neighbours=neighbours, **sampling)
+
+
+def replace_next(patch: pytest.MonkeyPatch, wrong: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    patch.setattr(decoding, "next_distribution", wrong)
+
+
+@mutant()
+def token_dropped_after_it_was_drawn(patch: pytest.MonkeyPatch) -> None:
+    commit = EagerDecoding.commit
+
+    def dropping(self: Any, live: Tensor) -> Commitment:
+        drawn, more = commit(self, live)
+        dropped = live & (drawn.probability < 0.4)
+        self._drafted = self._drafted - dropped.long()
+        self._block[-1] = self._block[-1].where(~dropped.unsqueeze(1), 0.0)
+        del self._block[int(self._drafted.max()) :]
+        return Commitment(drawn, more & ~dropped)
+
+    patch.setattr(EagerDecoding, "commit", dropping)
+
+
+@mutant()
+def residual_missing(patch: pytest.MonkeyPatch) -> None:
+    replace_next(patch, lambda p, q, accepted: p[torch.arange(len(p)), accepted])
+
+
+@mutant()
+def residual_of_the_wrong_sign(patch: pytest.MonkeyPatch) -> None:
+    def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
+        padded = torch.cat([q, torch.zeros_like(p[:, :1])], 1)
+        left = (padded - p).clamp(min=0)[torch.arange(len(p)), accepted]
+        return left.where(left.sum(-1, keepdim=True) > 0, p[torch.arange(len(p)), accepted])
+
+    replace_next(patch, wrong)
+
+
+@mutant()
+def residual_not_clamped_at_zero(patch: pytest.MonkeyPatch) -> None:
+    def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
+        padded = torch.cat([q, torch.zeros_like(p[:, :1])], 1)
+        return (p - padded).abs()[torch.arange(len(p)), accepted]
+
+    replace_next(patch, wrong)
+
+
+@mutant()
+def bonus_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
+        full = (accepted == q.shape[1]).unsqueeze(1)
+        before = p[torch.arange(len(p)), (accepted - 1).clamp(min=0)]
+        return next_distribution(p, q, accepted).where(~full, before)
+
+    replace_next(patch, wrong)
+
+
+@mutant()
+def every_token_accepted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoding, "survival", lambda p, q, drawn: survival(p, q, drawn).ceil())
+
+
+@mutant()
+def acceptance_not_multiplied_along_the_block(patch: pytest.MonkeyPatch) -> None:
+    def wrong(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
+        token = drawn.unsqueeze(-1)
+        ratio = (p.gather(-1, token) / q.gather(-1, token)).squeeze(-1).clamp(max=1).nan_to_num()
+        return ratio.cummin(-1).values
+
+    patch.setattr(decoding, "survival", wrong)
+
+
+@mutant()
+def q_from_another_dtype(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoding, "survival", lambda p, q, drawn: survival(p, q.bfloat16().to(q.dtype), drawn))
+
+
+@mutant(top_k=2)
+def q_from_before_truncation(patch: pytest.MonkeyPatch) -> None:
+    propose, commit = EagerDecoding.propose, EagerDecoding.commit
+
+    def remembering(self: Any, live: Tensor) -> Any:
+        forward = self._draft.forward
+
+        def watched(*args: Any, **options: Any) -> Any:
+            scores = forward(*args, **options)
+            self.untruncated = softmax(scores.logits[:, -1])
+            return scores
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(self._draft, "forward", watched)
+            return propose(self, live)
+
+    def misrecording(self: Any, live: Tensor) -> Commitment:
+        commitment = commit(self, live)
+        self._block[-1] = self.untruncated.where(live.unsqueeze(1), 0.0)
+        return commitment
+
+    patch.setattr(EagerDecoding, "propose", remembering)
+    patch.setattr(EagerDecoding, "commit", misrecording)
+
+
+@mutant()
+def drafted_by_argmax_but_verified_against_soft_q(patch: pytest.MonkeyPatch) -> None:
+    commit = EagerDecoding.commit
+
+    def greedy(self: Any, live: Tensor) -> Commitment:
+        soft = self._q
+        self._q = torch.zeros_like(soft).scatter_(1, soft.argmax(-1, keepdim=True), 1.0)
+        commitment = commit(self, live)
+        self._block[-1] = soft.where(live.unsqueeze(1), 0.0)
+        return commitment
+
+    patch.setattr(EagerDecoding, "commit", greedy)
+
+
+@mutant(temperature=0.0)
+def greedy_treated_as_softmax(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Sampling, "probabilities", lambda self, logits: softmax(logits))
+
+
+@mutant(top_p=0.6)
+def truncation_applied_twice(patch: pytest.MonkeyPatch) -> None:
+    once = Sampling.probabilities
+    patch.setattr(Sampling, "probabilities", lambda self, logits: once(self, once(self, logits).log()))
+
+
+@mutant(top_k=2)
+def residual_truncated_again(patch: pytest.MonkeyPatch) -> None:
+    def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
+        left = next_distribution(p, q, accepted)
+        return left.where(left >= left.amax(-1, keepdim=True), 0.0)
+
+    replace_next(patch, wrong)
+
+
+@mutant()
+def rejected_tokens_stay_in_the_cache(patch: pytest.MonkeyPatch) -> None:
+    # The last token must stay pending, or there is nothing to compute; all before it is claimed to be seen.
+    rewind = CachedModel.rewind
+
+    def wrong(self: Any, agreed: Tensor) -> None:
+        stale = self._cache.layers[0].values
+        kept = stale.clone() if stale is not None else None
+        rewind(self, agreed)
+        self._cache.layers[0].values = kept if kept is None else kept.roll(1, dims=1)
+
+    patch.setattr(CachedModel, "rewind", wrong)
+
+
+@mutant()
+def stale_entries_visible(patch: pytest.MonkeyPatch) -> None:
+    forward = CachedModel.forward
+
+    def wrong(self: Any, *args: Any, **options: Any) -> Any:
+        slots = self._slots
+        self._slots = slots - 1
+        try:
+            return forward(self, *args, **options)
+        finally:
+            self._slots = slots
+
+    patch.setattr(CachedModel, "forward", wrong)
+
+
+@mutant()
+def positions_count_from_the_batch(patch: pytest.MonkeyPatch) -> None:
+    forward = TableModel.forward
+
+    def wrong(self: Any, position_ids: Tensor | None = None, **options: Any) -> Any:
+        if position_ids is not None:
+            position_ids = position_ids.amax(0, keepdim=True).expand_as(position_ids)
+        return forward(self, position_ids=position_ids, **options)
+
+    patch.setattr(TableModel, "forward", wrong)
+
+
+@mutant()
+def rows_write_into_one_slot(patch: pytest.MonkeyPatch) -> None:
+    point = RaggedCache.point
+    patch.setattr(RaggedCache, "point", lambda self, slots, used: point(self, slots[:1].expand_as(slots), used))
+
+
+@mutant()
+def logits_of_shorter_blocks_not_aligned(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoding, "_from_block_start", lambda logits, drafted: logits)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch, sampling = MUTANTS[name]
+    policy = "adaedl:max_draft=3,threshold=0.45"  # blocks of unequal length
+    check(policy, **sampling)
+    patch(monkeypatch)
+    with pytest.raises(AssertionError, match="changes the output"):
+        check(policy, **sampling)
