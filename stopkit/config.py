@@ -16,7 +16,7 @@ from stopkit.validation import did_you_mean, validated
 
 SECTIONS = ("policy", "engine", "generation")
 DEFAULT_POLICY = "adaedl"
-DEFAULT_ENGINE = {"kind": "eager", "target": "bundled:target", "draft": "bundled:draft"}
+DEFAULT_ENGINE = {"kind": "eager"}
 ALIASES = {"autoregressive": {"kind": "static", "length": 0}}
 """Names for a policy with its parameters set."""
 
@@ -30,23 +30,39 @@ class Config(BaseModel):
     engine: Engine
     generation: GenerationOptions = Field(default=GenerationOptions())
 
+    def as_dict(self) -> dict[str, Any]:
+        """The tree that `load_config` would read to make the same config, ready for JSON."""
+        policy, engine = as_block(self.policy), as_block(self.engine)
+        return {"policy": policy, "engine": engine, "generation": self.generation.model_dump(mode="json")}
 
-def load_config(path: str | Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Config:
-    """Read a TOML, JSON or YAML file; sections that it lacks take their defaults. `overrides` win, field by field."""
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML, JSON or YAML file; sections that it lacks take their defaults.
+
+    `overrides` win: its policy replaces the file's, its engine and generation tables do so field by field. The file is
+    judged before they are laid over it, so that an error names the place it is in.
+    """
     tree = read_tree(Path(path)) if path is not None else {}
     where = str(path) if path is not None else ""
     if unknown := tree.keys() - set(SECTIONS):
         name = sorted(unknown)[0]
         raise InputError(f"{_at(where, name)}: unknown section.{did_you_mean(name, SECTIONS)}")
-    policy = tree.get("policy", DEFAULT_POLICY)
-    engine = {**DEFAULT_ENGINE, **tree.get("engine", {})}
-    engine.update((overrides or {}).get("engine", {}))
-    generation = {**tree.get("generation", {}), **(overrides or {}).get("generation", {})}
+    over = overrides or {}
+    policy = load_policy(tree.get("policy", DEFAULT_POLICY), _at(where, "policy"))
+    engine = {**DEFAULT_ENGINE, **_table(tree.get("engine", {}), _at(where, "engine"))}
+    load_engine(engine, _at(where, "engine"))
+    generation = _table(tree.get("generation", {}), _at(where, "generation"))
+    validated(GenerationOptions, generation, _at(where, "generation"))
     return Config(
-        policy=load_policy((overrides or {}).get("policy") or policy, _at(where, "policy")),
-        engine=load_engine(engine, _at(where, "engine")),
-        generation=validated(GenerationOptions, _table(generation, _at(where, "generation")), _at(where, "generation")),
+        policy=load_policy(over.get("policy", policy)),
+        engine=load_engine({**engine, **over.get("engine", {})}),
+        generation=validated(GenerationOptions, {**generation, **over.get("generation", {})}, "generation"),
     )
+
+
+def as_block(made: StoppingPolicy | Engine) -> dict[str, Any]:
+    """The table that makes the same policy or engine, ready for JSON."""
+    return {"kind": made.kind, **made.model_dump(mode="json")}
 
 
 def load_policy(spec: Any, where: str = "policy") -> StoppingPolicy:

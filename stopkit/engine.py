@@ -181,6 +181,10 @@ class Engine(BaseModel, ABC):
     def start(self, request: Request) -> Decoding:
         """Begin a batch. Raises InputError for prompts or options that it cannot serve."""
 
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """What each token adds to the text of `tokens`, for display; "" while a character is unfinished or unknown."""
+        return [""] * len(tokens)
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],

@@ -1,5 +1,6 @@
 """`eager`: transformers models run one forward at a time, on a CPU or a GPU."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -78,6 +79,10 @@ class EagerEngine(Engine):
         target = loading.load_model(self.target, device, self.dtype, "engine.target")
         draft = loading.load_model(self.draft, device, self.dtype, "engine.draft") if self.draft else None
         return Models(target, draft, tokenizer)
+
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        stream = TextStream(self.models.tokenizer)
+        return [stream.take() for token in tokens if stream.push([token])]
 
     def start(self, request: Request) -> EagerDecoding:
         models, options = self.models, request.options

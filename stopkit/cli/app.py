@@ -1,0 +1,74 @@
+"""What every command has in common: exit codes, errors as lines, `--debug`.
+
+Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from stopkit import __version__
+from stopkit.errors import InputError, StopkitError
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+HELP = "Decide when a draft model should stop drafting, without changing what the target model says."
+
+
+def debug_option() -> click.Option:
+    """`--debug`, before or after the command's name; `App.main` looks for it."""
+    return click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+class Command(click.Command):
+    """A command that knows --debug."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(debug_option())
+
+
+class App(click.Group):
+    """The group of all commands."""
+
+    def __init__(self, name: str, commands: Sequence[click.Command]) -> None:
+        version = click.version_option(__version__, prog_name=name)
+        super().__init__(name, commands=commands, help=HELP, no_args_is_help=False, invoke_without_command=True)
+        self.params.append(debug_option())
+        version(self)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; without one, show the help."""
+        if not ctx._protected_args and not ctx.args:
+            click.echo(ctx.get_help())
+        return super().invoke(ctx)
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
+        """Run and exit; an error becomes lines on standard error and an exit code."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(arguments, *rest, **extra | {"standalone_mode": False})
+        except (Exception, KeyboardInterrupt) as error:
+            if "--debug" in arguments:
+                traceback.print_exception(error)
+            lines, code = explain(error)
+            for line in lines:
+                click.echo(f"error: {line}", err=True)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def explain(error: BaseException) -> tuple[list[str], int]:
+    """The lines that tell a user about `error`, and the exit code."""
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):
+        return ["interrupted."], INTERRUPTED
+    if isinstance(error, click.UsageError):
+        hint = f" Try {error.ctx.command_path} --help." if error.ctx else ""
+        return [error.format_message() + hint], WRONG_INPUT
+    if isinstance(error, click.ClickException):
+        return [error.format_message()], WRONG_INPUT
+    if isinstance(error, StopkitError):
+        return str(error).splitlines(), WRONG_INPUT if isinstance(error, InputError) else FAILED
+    reason = " ".join(str(error).split())
+    return [f"{type(error).__name__}: {reason} (--debug shows where)"], FAILED

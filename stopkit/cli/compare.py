@@ -1,0 +1,50 @@
+"""`stopkit compare`: policies side by side on the same prompts, seeds and models."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import json_option, load, model_options, sampling_options
+
+DEFAULT_PROMPTS = 4
+
+
+@click.command(cls=Command)
+@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@click.option("--temperature", "temperatures", type=float, multiple=True, default=(0.0, 0.7), show_default=True)
+@click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Default: held-out Python code.")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Passes over the prompts.")
+@sampling_options
+@model_options
+@json_option
+def compare(
+    policies: tuple[str, ...],
+    temperatures: tuple[float, ...],
+    prompt_file: Path | None,
+    repeats: int,
+    config: Path | None,
+    batch_size: int,
+    json_file: str | None,
+    **options: Any,
+) -> None:
+    """Measure policies against each other and against autoregressive decoding.
+
+    Policies and temperatures can be given several times. Runs are interleaved; the table holds medians over the
+    repeats with their range. Interrupted, it holds the repeats that are complete.
+    """
+    chosen = load(config, options)
+
+    from stopkit.cli.measuring import held_out, measure
+    from stopkit.compare import DEFAULT_POLICIES, Comparison, named_policies
+    from stopkit.prompts import read_prompts
+
+    comparison = Comparison(
+        policies=named_policies(policies or DEFAULT_POLICIES),
+        temperatures=tuple(dict.fromkeys(temperatures)),
+        prompts=read_prompts(prompt_file) if prompt_file else held_out(DEFAULT_PROMPTS),
+        options=chosen.generation,
+        batch_size=batch_size,
+    )
+    measure(comparison, chosen, repeats, json_file)

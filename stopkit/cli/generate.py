@@ -1,0 +1,62 @@
+"""`stopkit generate`: continue prompts, show the text as it is accepted, then the statistics."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options
+
+
+@click.command(cls=Command)
+@click.argument("prompt", required=False)
+@click.option("--prompt-file", type=click.Path(path_type=Path), help=".jsonl with a prompt field a line, or .txt.")
+@click.option("--policy", metavar="POLICY", help="KIND, KIND:field=value,field=value or a config file.")
+@click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
+@sampling_options
+@model_options
+@click.option("--show-origin", is_flag=True, help="Show which tokens the draft proposed and which the target added.")
+@json_option
+def generate(
+    prompt: str | None,
+    prompt_file: Path | None,
+    policy: str | None,
+    config: Path | None,
+    batch_size: int,
+    show_origin: bool,
+    json_file: str | None,
+    **options: Any,
+) -> None:
+    """Continue PROMPT, or every prompt of a file, by speculative decoding.
+
+    The text goes to standard output as it is accepted, statistics to standard error. A config file's sections are
+    [policy], [engine] and [generation].
+    """
+    prompts = prompts_from(prompt, prompt_file)
+    chosen = load(config, options, policy=policy)
+
+    from stopkit.cli.screen import Screen
+    from stopkit.completions import Done, complete_all, rows
+    from stopkit.conditions import conditions
+    from stopkit.prompts import batches
+    from stopkit.report import summary, write_json
+    from stopkit.statistics import total
+
+    parts = batches(prompts, batch_size, chosen.generation.seed)
+    screen = Screen(prompts, chosen.engine.token_texts if show_origin else None, silent=json_file == "-")
+    live = screen.write if batch_size == 1 else None  # completions side by side are shown when they are done
+    done: list[Done] = []
+    try:
+        for batch, result in complete_all(chosen.engine, chosen.policy, parts, chosen.generation, live):
+            done.append((batch, result))
+            for continuation in result.continuations:
+                screen.close(continuation)
+    finally:
+        if done:
+            screen.end()
+            click.echo(summary(total([result.stats for _, result in done])), err=True)
+        if done and json_file:
+            name = policy or (str(config) if config else chosen.policy.kind)
+            made = rows(name, chosen.engine, chosen.generation, batch_size, done)
+            write_json(json_file, conditions(**chosen.as_dict()), made)

@@ -1,0 +1,66 @@
+"""A comparison on the command line: live progress, then the table and the JSON, whatever happened in between."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stopkit.compare import Comparison, Repeat, outside_forwards
+from stopkit.conditions import conditions
+from stopkit.config import Config, as_block
+from stopkit.pair.corpus import held_out_prompts
+from stopkit.prompts import Prompt
+from stopkit.report import COMPARISON, console, table, write_json
+
+
+def held_out(count: int) -> list[Prompt]:
+    """Prompts from modules that the bundled pair has not seen."""
+    return [Prompt(text, f"held-out prompt {number}") for number, text in enumerate(held_out_prompts(count), start=1)]
+
+
+def measure(
+    comparison: Comparison, config: Config, repeats: int, json_file: str | None, most_seconds: float | None = None
+) -> None:
+    """Run and report. Repeats that would not be done within `most_seconds` are left out, the first excepted."""
+    done: list[Repeat] = []
+    began = time.monotonic()
+    try:
+        with _progress(comparison, repeats) as tick:
+            for repeat in comparison.repeats(config.engine, repeats, tick):
+                done.append(repeat)
+                spent = time.monotonic() - began
+                if most_seconds and spent * (len(done) + 1) / len(done) > most_seconds:
+                    break
+    finally:
+        _report(comparison, config, done, json_file)
+
+
+def _report(comparison: Comparison, config: Config, done: list[Repeat], json_file: str | None) -> None:
+    rows = comparison.rows(config.engine, done)
+    if not rows:
+        return
+    if json_file != "-":
+        screen = console()
+        screen.print(table(rows, COMPARISON, sections="temperature"))
+        screen.print(
+            f"\n{outside_forwards(rows):.1%} of the time was spent outside the models' forwards. "
+            f"Prompts: {len(comparison.prompts)}. Repeats: {len(done)}; medians ± half the range."
+        )
+    if json_file:
+        asked = {
+            **config.as_dict(),
+            "policy": {name: as_block(policy) for name, policy in comparison.policies.items()},
+            "temperatures": list(comparison.temperatures),
+            "prompts": len(comparison.prompts),
+        }
+        write_json(json_file, conditions(**asked), rows)
+
+
+@contextmanager
+def _progress(comparison: Comparison, repeats: int) -> Iterator[Callable[[str], None]]:
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("warming up", total=comparison.runs * repeats)
+        yield lambda name: progress.update(task, advance=1, description=name)

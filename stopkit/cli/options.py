@@ -1,0 +1,111 @@
+"""The options that commands share, and how they become a config."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stopkit.errors import InputError
+
+if TYPE_CHECKING:
+    from stopkit.config import Config
+    from stopkit.prompts import Prompt
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+ENGINE_FIELDS = {"engine": "kind", "target": "target", "draft": "draft", "device": "device", "dtype": "dtype"}
+"""Options that set fields of the config's engine section."""
+GENERATION_FIELDS = ("temperature", "seed", "max_new_tokens", "top_k", "top_p", "min_p", "stop")
+"""Options that set fields of the config's generation section."""
+
+MODEL_OPTIONS = (
+    click.option("--config", type=click.Path(path_type=Path), help="TOML, JSON or YAML file; options win over it."),
+    click.option("--target", metavar="MODEL", help="Model whose output is wanted: a folder, a hub id, bundled:target."),
+    click.option("--draft", metavar="MODEL", help="Model that drafts for it, with the same tokenizer."),
+    click.option("--engine", metavar="KIND", help="Engine to run on; `stopkit engines` lists them."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to run; auto prefers CUDA."),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+        help="Weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU.",
+    ),
+)
+SAMPLING_OPTIONS = (
+    click.option("--seed", type=int, help="Seed of the run; every sequence gets its own from it."),
+    click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to generate for a prompt."),
+    click.option("--top-k", type=int, metavar="K", help="Keep the K most probable tokens."),
+    click.option("--top-p", type=float, metavar="P", help="Keep the smallest set with this much probability."),
+    click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the largest probability."),
+    click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends a completion; can be repeated."),
+    click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Prompts at a time."),
+)
+
+
+def model_options(function: Function) -> Function:
+    """The options that say what to run on."""
+    return _apply(MODEL_OPTIONS, function)
+
+
+def sampling_options(function: Function) -> Function:
+    """The options that say how to sample, temperature apart."""
+    return _apply(SAMPLING_OPTIONS, function)
+
+
+def json_option(function: Function) -> Function:
+    """`--json FILE`."""
+    made: Callable[[Function], Function] = click.option(
+        "--json",
+        "json_file",
+        metavar="FILE",
+        callback=_writable,
+        help="Write conditions and rows as one JSON object; - is standard output.",
+    )
+    return made(function)
+
+
+def load(config: Path | None, options: Mapping[str, Any], policy: str | None = None) -> "Config":
+    """The config that a file and options make together; an option that was not given is None or ()."""
+    from stopkit.config import load_config
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    sections: dict[str, Any] = {
+        "engine": {field: given[name] for name, field in ENGINE_FIELDS.items() if name in given},
+        "generation": {name: given[name] for name in GENERATION_FIELDS if name in given},
+    }
+    quiet()
+    return load_config(config, sections if policy is None else sections | {"policy": policy})
+
+
+def prompts_from(text: str | None, file: Path | None) -> "list[Prompt]":
+    """The one prompt of the command line, or those of a file."""
+    from stopkit.prompts import Prompt, read_prompts
+
+    if (text is None) == (file is None):
+        raise click.UsageError("Give either a PROMPT or --prompt-file.")
+    if file is not None:
+        return read_prompts(file)
+    if not text:
+        raise InputError("PROMPT: is empty; write some text to continue.")
+    return [Prompt(text, "PROMPT")]
+
+
+def quiet() -> None:
+    """Keep transformers' progress bars and advice out of what a command prints."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _apply(options: tuple[Callable[[Any], Any], ...], function: Function) -> Function:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse a place that cannot be written to before any work is done."""
+    if value not in (None, "-") and not Path(str(value)).absolute().parent.is_dir():
+        raise click.BadParameter(f"{value}: its folder does not exist.", context, parameter)
+    return value

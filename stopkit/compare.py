@@ -1,0 +1,118 @@
+"""Run policies side by side and turn what they did into rows. Every policy meets the same prompts and seeds.
+
+Runs are interleaved: each batch is decoded by every policy in turn, in an order that rotates, so that a machine that
+warms up or slows down favours none. Speed-up is taken within a repeat, against autoregressive decoding of the same
+prompts at the same temperature; medians over the repeats follow.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from stopkit.completions import complete
+from stopkit.config import load_policy
+from stopkit.engine import Engine, GenerationOptions
+from stopkit.policy import StoppingPolicy
+from stopkit.prompts import Batch, Prompt, batches
+from stopkit.statistics import Statistics, total
+from stopkit.validation import validated
+
+BASELINE = "autoregressive"
+DEFAULT_POLICIES = ("static", "adaedl", "max_probability")
+WARM_UP_TOKENS = 8
+
+Cell: TypeAlias = tuple[str, float]
+"""A policy's name and a temperature."""
+Repeat: TypeAlias = Mapping[Cell, Statistics]
+"""What every cell did in one pass over the prompts."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare, on what. `policies` are by the text the user gave, the baseline first."""
+
+    policies: Mapping[str, StoppingPolicy]
+    temperatures: Sequence[float]
+    prompts: Sequence[Prompt]
+    options: GenerationOptions
+    batch_size: int = 1
+
+    @property
+    def runs(self) -> int:
+        """Generations in one repeat."""
+        return len(self.policies) * len(self.temperatures) * -(-len(self.prompts) // self.batch_size)
+
+    def repeats(self, engine: Engine, count: int, tick: Callable[[str], None] = lambda name: None) -> Iterator[Repeat]:
+        """Warm up, then run `count` times, each repeat given as it is complete; `tick(policy)` after every generation.
+
+        Raises InputError naming the prompt or the option that is wrong.
+        """
+        parts = batches(self.prompts, self.batch_size, self.options.seed)
+        settings = {temperature: self._at(temperature) for temperature in self.temperatures}
+        short = min(WARM_UP_TOKENS, self.options.max_new_tokens)
+        for name in self.policies:
+            self._run(engine, name, parts[0], self._at(self.temperatures[0], max_new_tokens=short))
+        turn = 0
+        for _ in range(count):
+            done: dict[Cell, list[Statistics]] = {}
+            for temperature, setting in settings.items():
+                for batch in parts:
+                    for name in _rotated(list(self.policies), turn):
+                        done.setdefault((name, temperature), []).append(self._run(engine, name, batch, setting))
+                        tick(name)
+                    turn += 1
+            yield {cell: total(parts) for cell, parts in done.items()}
+
+    def rows(self, engine: Engine, repeats: Sequence[Repeat]) -> list[dict[str, Any]]:
+        """A row for every policy and temperature; none before the first repeat is complete.
+
+        Counts and seconds are summed over the repeats. `tokens_per_second` and `speedup` are medians over them, and
+        `tokens_per_second_range` and `speedup_range` their smallest and largest values.
+        """
+        cells = [(name, temperature) for temperature in self.temperatures for name in self.policies]
+        return [self._row(engine, cell, repeats) for cell in cells] if repeats else []
+
+    def _row(self, engine: Engine, cell: Cell, repeats: Sequence[Repeat]) -> dict[str, Any]:
+        name, temperature = cell
+        speeds = [repeat[cell].tokens_per_second for repeat in repeats]
+        baseline = [repeat[BASELINE, temperature].tokens_per_second for repeat in repeats]
+        speedups = [speed / base for speed, base in zip(speeds, baseline, strict=True)]
+        stats = total([repeat[cell] for repeat in repeats])
+        return {
+            "policy": name,
+            "engine": engine.kind,
+            "temperature": temperature,
+            "batch_size": self.batch_size,
+            **stats.as_dict(),
+            "tokens_per_second": statistics.median(speeds),
+            "tokens_per_second_range": [min(speeds), max(speeds)],
+            "speedup": statistics.median(speedups),
+            "speedup_range": [min(speedups), max(speedups)],
+            "repeats": len(repeats),
+        }
+
+    def _run(self, engine: Engine, name: str, batch: Batch, options: GenerationOptions) -> Statistics:
+        return complete(engine, self.policies[name], batch, options).stats
+
+    def _at(self, temperature: float, **changed: Any) -> GenerationOptions:
+        fields = {**self.options.model_dump(), "temperature": temperature, **changed}
+        return validated(GenerationOptions, fields, "generation")
+
+
+def named_policies(specs: Sequence[str]) -> dict[str, StoppingPolicy]:
+    """The policies that `specs` name, by that text, the autoregressive baseline first."""
+    return {spec: load_policy(spec) for spec in (BASELINE, *specs)}
+
+
+def outside_forwards(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Share of wall time that was spent in neither model."""
+    seconds = [row["seconds"] for row in rows]
+    inside = sum(spent["draft"] + spent["verify"] for spent in seconds)
+    whole = sum(sum(spent.values()) for spent in seconds)
+    return 1 - inside / whole if whole else 0.0
+
+
+def _rotated(names: list[str], turn: int) -> list[str]:
+    first = turn % len(names)
+    return names[first:] + names[:first]

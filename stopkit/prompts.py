@@ -1,0 +1,89 @@
+"""Prompts: read from a file, each with the place it came from, and cut into batches with a seed for every sequence."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from stopkit.errors import InputError
+from stopkit.random import sequence_seeds
+
+
+class Prompt(NamedTuple):
+    """A text to continue, and where the user wrote it."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts that run side by side. A sequence's seed depends on its number in the run, not on the batch size."""
+
+    number: int
+    prompts: tuple[Prompt, ...]
+    seeds: list[int]
+
+    @property
+    def texts(self) -> list[str]:
+        """What to continue."""
+        return [prompt.text for prompt in self.prompts]
+
+    def place(self, error: InputError) -> InputError:
+        """The same error, with `prompts[i]` replaced by where that prompt was written."""
+        return InputError(re.sub(r"^prompts\[(\d+)\]", lambda found: self.prompts[int(found[1])].where, str(error)))
+
+
+def batches(prompts: Sequence[Prompt], size: int, seed: int) -> list[Batch]:
+    """`prompts` in order, `size` at a time."""
+    starts = range(0, len(prompts), size)
+    parts = [tuple(prompts[start : start + size]) for start in starts]
+    return [
+        Batch(number, part, sequence_seeds(seed, len(part), start))
+        for number, (start, part) in enumerate(zip(starts, parts, strict=True))
+    ]
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a `.jsonl` file with a `prompt` field a line, or of a `.txt` file with one a line.
+
+    Raises InputError naming file and line.
+    """
+    if path.suffix not in LINE_READERS:
+        raise InputError(f"{path}: a prompt file ends in {' or '.join(LINE_READERS)}.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: is not UTF-8 text; save the file as UTF-8.") from None
+    if not lines:
+        raise InputError(f"{path}: is empty; write at least one prompt into it.")
+    return list(_prompts(path, lines, LINE_READERS[path.suffix]))
+
+
+def _prompts(path: Path, lines: Sequence[str], read: Callable[[str, str], str]) -> Iterator[Prompt]:
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        text = read(line, where)
+        if not text:
+            raise InputError(f"{where}: the prompt is empty; write some text to continue, or remove the line.")
+        yield Prompt(text, where)
+
+
+def _from_json(line: str, where: str) -> str:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: is not JSON: {error}.") from None
+    prompt = record.get("prompt") if isinstance(record, dict) else None
+    if not isinstance(prompt, str):
+        raise InputError(f'{where}: has no prompt; write an object like {{"prompt": "def add("}}.')
+    return prompt
+
+
+LINE_READERS: dict[str, Callable[[str, str], str]] = {".jsonl": _from_json, ".txt": lambda line, where: line}
+"""How a line of each kind of prompt file is read."""

@@ -1,0 +1,101 @@
+"""Results for people and for programs: tables by rich, JSON objects with `conditions` and `rows`."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from stopkit.statistics import Statistics
+
+Row = Mapping[str, Any]
+WIDTH = 120
+"""Columns of output that goes to no terminal."""
+
+
+class Column(NamedTuple):
+    """A table's column: its title, the row's key, and how the row's value is written."""
+
+    title: str
+    key: str
+    show: Callable[[Row], str]
+    right: bool = True
+
+
+def text(title: str, key: str, right: bool = False) -> Column:
+    """A column of plain values; None is left blank."""
+    return Column(title, key, lambda row: "" if row.get(key) is None else str(row[key]), right)
+
+
+def number(title: str, key: str, form: str) -> Column:
+    """A column of numbers in a format of `str.format`."""
+    return Column(title, key, lambda row: form.format(row[key]))
+
+
+def spread(title: str, key: str, form: str) -> Column:
+    """A median, and half the distance from the smallest to the largest value where there was more than one."""
+
+    def show(row: Row) -> str:
+        low, high = row[f"{key}_range"]
+        return form.format(row[key]) + (f" ±{form.format((high - low) / 2)}" if row["repeats"] > 1 else "")
+
+    return Column(title, key, show)
+
+
+COMPARISON = (
+    text("policy", "policy"),
+    spread("tokens/s", "tokens_per_second", "{:.1f}"),
+    spread("speed-up", "speedup", "{:.2f}"),
+    number("block\nefficiency", "block_efficiency", "{:.2f}"),
+    Column(
+        "acceptance\nrate", "acceptance_rate", lambda row: f"{row['acceptance_rate']:.1%}" if row["drafted"] else "–"
+    ),
+    number("drafted", "drafted", "{:,}"),
+    number("target\nforwards", "target_forwards", "{:,}"),
+)
+
+
+def table(rows: Sequence[Row], columns: Sequence[Column], sections: str | None = None) -> Table:
+    """`rows` as a table; wherever the value of the key `sections` changes, a line says its new value."""
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for column in columns:
+        if column.right:
+            made.add_column(column.title, justify="right", no_wrap=True)
+        else:
+            made.add_column(column.title, overflow="fold")
+    before: Row = {}
+    for row in rows:
+        if sections and row[sections] != before.get(sections):
+            made.add_row(Text(f"{sections} {row[sections]:g}", style="bold"))
+        made.add_row(*(Text(column.show(row)) for column in columns))
+        before = row
+    return made
+
+
+def summary(stats: Statistics) -> str:
+    """One generation's statistics in a line."""
+    return (
+        f"{stats.tokens} tokens, {stats.tokens_per_second:.1f} a second · block efficiency "
+        f"{stats.block_efficiency:.2f} · acceptance rate {stats.acceptance_rate:.1%} ({stats.accepted} of "
+        f"{stats.drafted} drafted) · {stats.target_forwards} target and {stats.draft_forwards} draft forwards"
+    )
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that folds nothing to eighty columns when it writes to a file. Obeys NO_COLOR."""
+    made = Console(stderr=stderr, highlight=False, markup=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=WIDTH)
+
+
+def write_json(path: str, conditions: Row, rows: Sequence[Row]) -> None:
+    """One object with `conditions` and `rows`, to a file or, for `-`, to standard output."""
+    document = json.dumps({"conditions": conditions, "rows": rows}, indent=2, ensure_ascii=False, allow_nan=False)
+    if path == "-":
+        sys.stdout.write(document + "\n")
+    else:
+        Path(path).write_text(document + "\n", encoding="utf-8")
