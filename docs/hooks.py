@@ -1,0 +1,206 @@
+"""Makes the reference pages from the code that they describe, whenever the site is built.
+
+mkdocs calls `on_files`. Each function in `PAGES` returns the text of one page.
+"""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import stopkit.testing
+from stopkit.cli import main
+from stopkit.engine import GenerationOptions
+from stopkit.plugins import registry
+from stopkit.schema import Field as ConfigField
+from stopkit.schema import config_schema, fields
+
+PYTHON: dict[str, tuple[str, ...]] = {
+    "Load": ("load_policy", "load_engine", "load_config", "Config"),
+    "Generate": ("Engine", "GenerationResult"),
+    "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy"),
+    "What a policy is shown": ("Signals", "Drawn", "RoundContext", "RoundOutcome", "Costs", "State"),
+    "Offer a plug-in": ("hookimpl",),
+    "Drive a loop of your own": ("DraftController",),
+    "Errors": ("StopkitError", "InputError", "GenerationError", "PolicyError"),
+}
+"""Every public name of `stopkit`, by what one wants to do with it."""
+
+FIELDS = ("name", "type", "default", "bounds", "description")
+HELP_WIDTH = 100
+
+
+def policies() -> str:
+    """Every registered policy."""
+    found = registry().policies
+    overview = [
+        (f"[`{kind}`](#{_anchor(kind)})", f"`{cls.formula}`" if cls.formula else "") for kind, cls in found.items()
+    ]
+    parts = [
+        "# Policies",
+        "Everything that is installed, as `stopkit policies show KIND` prints it. Fields are set in the `[policy]` "
+        "section of a [config file](config.md), or as `KIND:field=value,field=value` on the command line. "
+        "`autoregressive` is another name for `static` with `length = 0`.",
+        _table(("kind", "rule"), overview),
+    ]
+    for kind, cls in found.items():
+        parts += [f"## {kind} {{#{_anchor(kind)}}}", _prose(cls), _origin(cls), _fields(fields(cls))]
+        if cls.signals:
+            parts.append(f"Reads the signals {', '.join(f'`{name}`' for name in sorted(cls.signals))}.")
+    return _page(parts)
+
+
+def engines() -> str:
+    """Every registered engine."""
+    parts = [
+        "# Engines",
+        "What can run models. Fields are set in the `[engine]` section of a [config file](config.md).",
+    ]
+    for kind, cls in registry().engines.items():
+        parts += [f"## {kind} {{#{_anchor(kind)}}}", _prose(cls), _origin(cls), _fields(fields(cls))]
+    return _page(parts)
+
+
+def command_line() -> str:
+    """The help text of every command."""
+    parts = [
+        "# Command line",
+        "These are the commands' own help texts. A policy is written as its `KIND`, as "
+        "`KIND:field=value,field=value`, or as the path of a config file.",
+        _table(
+            ("exit code", "meaning"),
+            [
+                ("0", "done"),
+                ("1", "the work failed"),
+                ("2", "the input was wrong; a line on standard error says where and how"),
+                ("130", "interrupted; what was complete has been printed and saved"),
+            ],
+        ),
+    ]
+    for name, command in _commands("stopkit", main):
+        context = click.Context(command, info_name=name, terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH)
+        parts += [f"## {name}", f"```text\n{command.get_help(context)}\n```"]
+    return _page(parts)
+
+
+def config() -> str:
+    """The config file."""
+    schema = json.dumps(config_schema(registry()), indent=2, ensure_ascii=False)
+    return _page(
+        [
+            "# Config files",
+            "TOML, JSON or YAML, by the file's suffix; UTF-8. Every section can be left out. An unknown section, "
+            "kind or field is an error that names its place.",
+            _table(
+                ("section", "holds"),
+                [
+                    ("`[policy]`", "`kind` and the fields of a [policy](policies.md); `adaedl` if left out"),
+                    ("`[engine]`", "`kind` and the fields of an [engine](engines.md); the bundled pair if left out"),
+                    ("`[generation]`", "how to generate, see below"),
+                ],
+            ),
+            "## Generation",
+            _fields(fields(GenerationOptions)),
+            "## Plug-ins",
+            "The environment variable `STOPKIT_PLUGINS` names the entry points to load, with commas between them. "
+            "Unset, all are loaded; empty, none.",
+            "## JSON Schema",
+            "`stopkit schema` prints it for what is installed.",
+            "```json\n" + schema + "\n```",
+        ]
+    )
+
+
+def statistics() -> str:
+    """The vocabulary of results."""
+    return _page(
+        [
+            "# Statistics",
+            "One vocabulary for `result.stats`, for tables and for JSON. Rounds, drafted and accepted tokens are "
+            "counted for each sequence and added up over a batch; forwards are counted by call; seconds are wall time. "
+            "[Why so](../explanation/decisions/0005-what-is-counted-where.md).",
+            "A command's `--json` writes one object with `conditions` and `rows`. A row has these fields, "
+            "the derived ones among them, and `policy`, `engine`, `temperature`, `batch_size` and `speedup`.",
+            _reference("stopkit.statistics.Statistics"),
+        ]
+    )
+
+
+def python() -> str:
+    """The public Python interface."""
+    parts = ["# Python", "All of these can be imported from `stopkit`. Importing `stopkit` alone loads no torch."]
+    for title, names in PYTHON.items():
+        parts += [f"## {title}", *(_reference(f"stopkit.{name}") for name in names)]
+    parts += ["## Prove a policy or an engine right", inspect.getdoc(stopkit.testing) or ""]
+    parts += [_reference(f"stopkit.testing.{name}") for name in stopkit.testing.__all__]
+    return _page(parts)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/policies.md": policies,
+    "reference/engines.md": engines,
+    "reference/command-line.md": command_line,
+    "reference/config.md": config,
+    "reference/statistics.md": statistics,
+    "reference/python.md": python,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to the site."""
+    for path, page in PAGES.items():
+        files.append(File.generated(config, path, content=page()))
+    return files
+
+
+def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            yield from _commands(f"{name} {inner.name}", inner)
+
+
+def _origin(cls: type[Any]) -> str:
+    lines = [("Rule", f"`{cls.formula}`")] if getattr(cls, "formula", "") else []
+    lines += [("Source", cls.source)] if getattr(cls, "source", "") else []
+    lines += [("Class", f"`{cls.__module__}.{cls.__name__}`"), ("From", registry().origins[cls])]
+    return "\n".join(f"* **{title}:** {text}" for title, text in lines)
+
+
+def _prose(cls: type[Any]) -> str:
+    """What the file of `cls` says of it. Markdown wants an empty line before a list, a docstring does not."""
+    text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
+    return re.sub(r"(?m)^(?![*\s])(.+)\n(?=\* )", r"\1\n\n", text)
+
+
+def _fields(rows: Sequence[ConfigField]) -> str:
+    return _table(
+        FIELDS, [(f"`{row.name}`", row.type, _code(row.default), row.bounds, row.description) for row in rows]
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _reference(name: str) -> str:
+    return f"::: {name}"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _anchor(kind: str) -> str:
+    return kind.replace("_", "-")
+
+
+def _page(parts: Iterable[str]) -> str:
+    return "\n\n".join(parts) + "\n"
