@@ -1,10 +1,28 @@
 """The command line. Importing it loads no torch; a command imports what it needs when it runs."""
 
+import click
+
+from stopkit import __version__
 from stopkit.cli.app import App
 from stopkit.cli.compare import compare
 from stopkit.cli.demo import demo
+from stopkit.cli.engines import engines
 from stopkit.cli.generate import generate
+from stopkit.cli.plugins import plugins
+from stopkit.cli.policies import policies
+from stopkit.cli.schema import schema
 
 __all__ = ["main"]
 
-main = App("stopkit", commands=[demo, generate, compare])
+
+@click.group("stopkit", cls=App, invoke_without_command=True)
+@click.version_option(__version__, prog_name="stopkit")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Decide when a draft model should stop drafting, without changing what the target model says."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (demo, generate, compare, policies, engines, plugins, schema):
+    main.add_command(command)

@@ -10,14 +10,12 @@ from typing import Any, NoReturn
 
 import click
 
-from stopkit import __version__
 from stopkit.errors import InputError, StopkitError
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
-HELP = "Decide when a draft model should stop drafting, without changing what the target model says."
 
 
-def debug_option() -> click.Option:
+def _debug_option() -> click.Option:
     """`--debug`, before or after the command's name; `App.main` looks for it."""
     return click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
 
@@ -27,23 +25,22 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.append(debug_option())
+        self.params.append(_debug_option())
 
 
-class App(click.Group):
-    """The group of all commands."""
+class Group(click.Group):
+    """A group that knows --debug and lists its commands in the order they were added."""
 
-    def __init__(self, name: str, commands: Sequence[click.Command]) -> None:
-        version = click.version_option(__version__, prog_name=name)
-        super().__init__(name, commands=commands, help=HELP, no_args_is_help=False, invoke_without_command=True)
-        self.params.append(debug_option())
-        version(self)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_debug_option())
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; without one, show the help."""
-        if not ctx._protected_args and not ctx.args:
-            click.echo(ctx.get_help())
-        return super().invoke(ctx)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class App(Group):
+    """The group of all commands: what becomes of their errors."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run and exit; an error becomes lines on standard error and an exit code."""

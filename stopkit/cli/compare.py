@@ -29,9 +29,9 @@ def compare(
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Measure policies against each other and against autoregressive decoding.
+    """Measure policies side by side.
 
-    Policies and temperatures can be given several times. Runs are interleaved; the table holds medians over the
+    Autoregressive decoding is always one of them. Policies and temperatures can be given several times. Runs are interleaved; the table holds medians over the
     repeats with their range. Interrupted, it holds the repeats that are complete.
     """
     chosen = load(config, options)

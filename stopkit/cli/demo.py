@@ -17,9 +17,9 @@ MOST_SECONDS = 75.0
 @click.option("--repeats", type=click.IntRange(min=1), default=3, hidden=True)
 @json_option
 def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str | None) -> None:
-    """Watch three stopping policies complete held-out Python code with the bundled model pair.
+    """Watch three policies on the bundled model pair.
 
-    Autoregressive decoding, static, adaedl and max_probability are measured side by side at temperatures 0 and 0.7;
+    Held-out Python code is completed at temperatures 0 and 0.7. Autoregressive decoding, static, adaedl and max_probability are measured side by side;
     then one completion shows which tokens the draft proposed.
     """
     chosen = load(None, {"max_new_tokens": max_new_tokens})

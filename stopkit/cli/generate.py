@@ -28,7 +28,7 @@ def generate(
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Continue PROMPT, or every prompt of a file, by speculative decoding.
+    """Continue prompts by speculative decoding.
 
     The text goes to standard output as it is accepted, statistics to standard error. A config file's sections are
     [policy], [engine] and [generation].
