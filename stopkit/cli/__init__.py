@@ -11,6 +11,7 @@ from stopkit.cli.generate import generate
 from stopkit.cli.plugins import plugins
 from stopkit.cli.policies import policies
 from stopkit.cli.schema import schema
+from stopkit.cli.train_pair import train_pair
 
 __all__ = ["main"]
 
@@ -24,5 +25,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, generate, compare, policies, engines, plugins, schema):
+for command in (demo, generate, compare, policies, engines, plugins, schema, train_pair):
     main.add_command(command)

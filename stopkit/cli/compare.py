@@ -31,8 +31,8 @@ def compare(
 ) -> None:
     """Measure policies side by side.
 
-    Autoregressive decoding is always one of them. Policies and temperatures can be given several times. Runs are interleaved; the table holds medians over the
-    repeats with their range. Interrupted, it holds the repeats that are complete.
+    Autoregressive decoding is always one of them. Policies and temperatures can be given several times. Runs are
+    interleaved; the table holds medians over the repeats. Interrupted, it holds the repeats that are complete.
     """
     chosen = load(config, options)
 

@@ -19,8 +19,8 @@ MOST_SECONDS = 75.0
 def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str | None) -> None:
     """Watch three policies on the bundled model pair.
 
-    Held-out Python code is completed at temperatures 0 and 0.7. Autoregressive decoding, static, adaedl and max_probability are measured side by side;
-    then one completion shows which tokens the draft proposed.
+    Held-out Python code is completed at temperatures 0 and 0.7. Autoregressive decoding, static, adaedl and
+    max_probability are measured side by side; then one completion shows which tokens the draft proposed.
     """
     chosen = load(None, {"max_new_tokens": max_new_tokens})
 

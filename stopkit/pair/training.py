@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -30,6 +31,12 @@ class ModelSize(BaseModel):
     heads: int = Field(ge=1, description="attention heads")
     context: int = Field(default=512, ge=16, description="longest sequence, tokens; also the training window")
     vocabulary: int = Field(default=4096, ge=260, description="tokens of the tokenizer")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be a multiple of twice the {self.heads} heads")
+        return self
 
     def build(self, end_of_text: int) -> LlamaForCausalLM:
         """A freshly initialised model; seed torch before calling."""
@@ -138,13 +145,18 @@ def train(
 
 def held_out_loss(model: LlamaForCausalLM, tokens: Tensor, context: int, most: int = 48) -> float:
     """Mean negative log-likelihood, nats per token, over up to `most` windows spread evenly over `tokens`."""
-    windows = tokens[: len(tokens) // context * context].view(-1, context)
-    windows = windows[:: max(1, len(windows) // most)][:most]
+    windows = spread_windows(tokens, context, most)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         losses = [
             model(input_ids=batch, labels=batch, use_cache=False).loss * len(batch) for batch in torch.split(windows, 8)
         ]
     return float(torch.stack(losses).sum()) / len(windows)
+
+
+def spread_windows(tokens: Tensor, context: int, most: int) -> Tensor:
+    """Up to `most` windows [N, context] spread evenly over `tokens`."""
+    windows = tokens[: len(tokens) // context * context].view(-1, context)
+    return windows[:: max(1, len(windows) // most)][:most]
 
 
 def _step(forward: Callable[..., object], batch: Tensor, micro_batch: int) -> float:

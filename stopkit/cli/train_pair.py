@@ -1,0 +1,108 @@
+"""`stopkit train-pair`: how the bundled pair was made, and how to make another."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import quiet
+
+if TYPE_CHECKING:
+    from stopkit.pair.pair import Recipe, Report
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MODELS = {
+    "target": {"layers": 12, "width": 256, "heads": 4, "minutes": 75.0},
+    "draft": {"layers": 2, "width": 128, "heads": 2, "minutes": 10.0},
+}
+"""Shape and training time of each model unless options say otherwise."""
+
+
+def _model_options(function: Function) -> Function:
+    for name, shape in MODELS.items():
+        for field in ("layers", "width", "heads"):
+            function = click.option(f"--{name}-{field}", default=shape[field], type=int, show_default=True)(function)
+        minutes = f"Training time.  [default: {shape['minutes']:g}, without --{name}-steps]"
+        function = click.option(f"--{name}-minutes", type=float, metavar="MINUTES", help=minutes)(function)
+        function = click.option(f"--{name}-steps", type=int, metavar="N", help="Most optimizer steps.")(function)
+    return function
+
+
+@click.command("train-pair", cls=Command)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Folder of text. Default: the standard library.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Files to read; can be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Files to leave out; can be repeated.")
+@click.option("--hold-out", multiple=True, metavar="GLOB", help="Files never trained on; can be repeated.")
+@click.option("--vocabulary", type=int, default=4096, show_default=True, help="Tokens of the tokenizer.")
+@click.option("--context", type=int, default=512, show_default=True, help="Longest sequence, tokens.")
+@_model_options
+@click.option("--batch", type=int, default=16, show_default=True, help="Sequences a step.")
+@click.option("--micro-batch", type=int, default=8, show_default=True, help="Sequences a forward; bounds memory.")
+@click.option("--learning-rate", type=float, default=0.01, show_default=True, help="Its peak.")
+@click.option("--compile", is_flag=True, help="torch.compile the target's forward; needs a C++ compiler.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of initialisation and batches.")
+@click.option("--report-every", type=float, default=60.0, show_default=True, help="Seconds between checkpoints.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> None:
+    """Train a target and a draft model.
+
+    Reads a corpus, learns a tokenizer, trains the draft, then the target, and writes both with a model card to
+    OUT/pair. Interrupted, it goes on from the last checkpoint with --resume.
+    """
+    quiet()
+
+    from stopkit.pair.pair import make_pair
+
+    with _watch() as report:
+        made = make_pair(
+            _recipe(options), out, resume=resume, say=click.echo, report=report, report_every_seconds=report_every
+        )
+    click.echo(f"The pair and its MODEL_CARD.md are in {made}.")
+
+
+def _recipe(options: dict[str, Any]) -> "Recipe":
+    from stopkit.pair.pair import Recipe
+    from stopkit.pair.training import ModelSize, Schedule
+    from stopkit.validation import validated
+
+    common = {name: options[name] for name in ("batch", "micro_batch", "learning_rate", "seed")}
+    sizes, schedules = {}, {}
+    for name, defaults in MODELS.items():
+        shape = {field: options[f"{name}_{field}"] for field in ("layers", "width", "heads")}
+        shape |= {"vocabulary": options["vocabulary"], "context": options["context"]}
+        sizes[name] = validated(ModelSize, shape, name)
+        steps, minutes = options[f"{name}_steps"], options[f"{name}_minutes"]
+        length = {"steps": steps, "minutes": defaults["minutes"] if steps is None and minutes is None else minutes}
+        compiled = {"compile": options["compile"] and name == "target"}
+        schedules[name] = validated(Schedule, common | length | compiled, name)
+    given = {name: options[name] for name in ("corpus", "include", "exclude", "hold_out") if options[name]}
+    return Recipe(**given, sizes=sizes, schedules=schedules)
+
+
+@contextmanager
+def _watch() -> "Iterator[Report]":
+    """Show progress live on a terminal, a line a report elsewhere."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from stopkit.report import console
+
+    screen = console()
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as live:
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, progress: Any, share: float) -> None:
+            line = f"{name}: step {progress.step:,}, loss {progress.loss:.3f}, held-out {progress.held_out_loss:.3f}"
+            if screen.is_terminal:
+                if name not in tasks:
+                    tasks[name] = live.add_task(name, total=1.0)
+                live.update(tasks[name], completed=share, description=line)
+            else:
+                click.echo(f"{line}, {share:.0%} done")
+
+        yield report

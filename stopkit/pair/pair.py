@@ -1,0 +1,130 @@
+"""Make a model pair: corpus, tokenizer, draft, target, export, card. `stopkit train-pair` runs this.
+
+A run is a folder: `tokenizer/`, `draft/checkpoint/` and `target/checkpoint/` while it works, `pair/` when it is done.
+"""
+
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from stopkit.errors import InputError
+from stopkit.pair import card
+from stopkit.pair.corpus import EXCLUDE, HELD_OUT, Corpus, read_corpus
+from stopkit.pair.tokenizer import encode_documents, train_tokenizer
+from stopkit.pair.training import ModelSize, Progress, Schedule, train
+
+ORDER = ("draft", "target")
+"""The draft is done in minutes and shows early whether the corpus is right."""
+STANDARD_LIBRARY_LICENCE = (
+    "The weights are licensed under Apache-2.0. They were trained on the source of Python's standard library, which is "
+    "under the PSF licence."
+)
+OTHER_LICENCE = "The files that the models were trained on have licences of their own."
+
+Report = Callable[[str, Progress, float], None]
+
+
+class Recipe(BaseModel):
+    """All that a pair depends on. `sizes` and `schedules` are by "draft" and "target"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    corpus: Path | None = Field(default=None, description="folder of text; the standard library if unset")
+    include: tuple[str, ...] = Field(default=("**/*.py",), description="globs of the files to read")
+    exclude: tuple[str, ...] = Field(default=EXCLUDE, description="globs of the files to leave out")
+    hold_out: tuple[str, ...] = Field(default=HELD_OUT, description="globs of the files never trained on")
+    sizes: Mapping[str, ModelSize]
+    schedules: Mapping[str, Schedule]
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of the tokenizer."""
+        return self.sizes["target"].vocabulary
+
+    @property
+    def context(self) -> int:
+        """Longest sequence, in tokens."""
+        return self.sizes["target"].context
+
+
+def make_pair(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    report: Report = lambda name, progress, share: None,
+    report_every_seconds: float = 60.0,
+) -> Path:
+    """Train the pair in `folder` and return where it lies, `folder/pair`.
+
+    With `resume`, what is finished stays and an interrupted model goes on from its last checkpoint. Raises InputError
+    when the folder holds a run that was not to be resumed, or when the corpus is too small.
+    """
+    if not resume and any((folder / name / "checkpoint").exists() for name in ORDER):
+        raise InputError(f"{folder}: holds a run already; go on with it by --resume, or choose another folder.")
+    say("reading the corpus")
+    text = read_corpus(recipe.corpus, recipe.include, recipe.exclude, recipe.hold_out)
+    tokenizer = _tokenizer(recipe, text, folder / "tokenizer", resume)
+    tokens, held_out = encode_documents(tokenizer, text.train), encode_documents(tokenizer, text.held_out)
+    _require_enough(tokens, held_out, recipe.context)
+    say(f"{len(text.train)} files with {len(tokens):,} tokens to train on, {len(held_out):,} tokens held out")
+
+    figures: dict[str, Any] = {
+        "data": {
+            "source": _source(recipe),
+            "files": len(text.train),
+            "tokens": len(tokens),
+            "held_out_tokens": len(held_out),
+            "held_out_modules": text.held_out_names,
+            "licence": STANDARD_LIBRARY_LICENCE if recipe.corpus is None else OTHER_LICENCE,
+        },
+        "models": {},
+    }
+    for name in ORDER:
+        model, progress = train(
+            recipe.sizes[name],
+            recipe.schedules[name],
+            tokens,
+            held_out,
+            tokenizer.eos_token_id,
+            folder / name,
+            resume=resume,
+            report=lambda progress, share, name=name: report(name, progress, share),  # type: ignore[misc]
+            report_every_seconds=report_every_seconds,
+        )
+        model.half().save_pretrained(folder / "pair" / name)
+        tokenizer.save_pretrained(folder / "pair" / name)
+        figures["models"][name] = card.describe(model, recipe.sizes[name], recipe.schedules[name], progress)
+    say("measuring the pair")
+    card.write(folder / "pair", figures | card.measure(folder / "pair", held_out, recipe.context))
+    return folder / "pair"
+
+
+def _tokenizer(recipe: Recipe, text: Corpus, folder: Path, resume: bool) -> PreTrainedTokenizerFast:
+    if resume and folder.is_dir():
+        return AutoTokenizer.from_pretrained(folder)
+    tokenizer = train_tokenizer(text.train, recipe.vocabulary, recipe.context)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _require_enough(tokens: Tensor, held_out: Tensor, context: int) -> None:
+    if len(tokens) < 2 * context:
+        raise InputError(f"the corpus has {len(tokens)} tokens; at least {2 * context}, two contexts, are needed.")
+    if len(held_out) < context:
+        raise InputError(
+            f"the held-out files have {len(held_out)} tokens; at least {context}, one context, are needed: name more "
+            "with --hold-out."
+        )
+
+
+def _source(recipe: Recipe) -> str:
+    if recipe.corpus is None:
+        return f"the standard library of Python {platform.python_version()}, without its tests"
+    return f"files that match {', '.join(recipe.include)}"
