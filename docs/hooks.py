@@ -50,7 +50,7 @@ def policies() -> str:
         _table(("kind", "rule"), overview),
     ]
     for kind, cls in found.items():
-        parts += [f"## {kind} {{#{_anchor(kind)}}}", _prose(cls), _origin(cls), _fields(fields(cls))]
+        parts += [f"## {kind} {{#{_anchor(kind)}}}", _origin(cls), _prose(cls), _fields(fields(cls))]
         if cls.signals:
             parts.append(f"Reads the signals {', '.join(f'`{name}`' for name in sorted(cls.signals))}.")
     return _page(parts)
@@ -63,7 +63,7 @@ def engines() -> str:
         "What can run models. Fields are set in the `[engine]` section of a [config file](config.md).",
     ]
     for kind, cls in registry().engines.items():
-        parts += [f"## {kind} {{#{_anchor(kind)}}}", _prose(cls), _origin(cls), _fields(fields(cls))]
+        parts += [f"## {kind} {{#{_anchor(kind)}}}", _origin(cls), _prose(cls), _fields(fields(cls))]
     return _page(parts)
 
 
@@ -170,7 +170,7 @@ def _origin(cls: type[Any]) -> str:
     lines = [("Rule", f"`{cls.formula}`")] if getattr(cls, "formula", "") else []
     lines += [("Source", cls.source)] if getattr(cls, "source", "") else []
     lines += [("Class", f"`{cls.__module__}.{cls.__name__}`"), ("From", registry().origins[cls])]
-    return "\n".join(f"* **{title}:** {text}" for title, text in lines)
+    return "<br>\n".join(f"**{title}:** {text}" for title, text in lines)
 
 
 def _prose(cls: type[Any]) -> str:
