@@ -59,13 +59,18 @@ class OriginStream:
 
 
 def paint(parts: Iterable[tuple[str, Origin | None]], console: Console) -> None:
-    """Write `parts` as they look on `console`, adding no line's end."""
+    """Write `parts` as they look on `console`, adding no line's end.
+
+    A terminal is spared control characters; a file gets every character.
+    """
     for part, origin in parts:
         look = LOOKS[origin] if origin else PLAIN
-        if not console.is_terminal:
+        if console.is_terminal:
+            console.out(part, style=look.style, end="", highlight=False)
+        else:
             body = part.rstrip()  # a bracket that closes after a line's end would begin the next line
-            part = f"{look.left}{body}{look.right}{part[len(body) :]}"
-        console.out(part, style=look.style, end="", highlight=False)
+            console.file.write(f"{look.left}{body}{look.right}{part[len(body) :]}")
+    console.file.flush()
 
 
 def legend(console: Console) -> None:

@@ -36,7 +36,8 @@ def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "missing":
         return f"{path}: this field is required."
-    return f"{path}: {message[0].lower() + message[1:]}; got {details['input']!r}."
+    got = f"; got {details['input']!r}" if details["loc"] else ""  # a whole table would only repeat the config
+    return f"{path}: {message[0].lower() + message[1:]}{got}."
 
 
 def _fields(cls: type[BaseModel], path: Iterable[str | int]) -> Iterable[str]:

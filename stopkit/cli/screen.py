@@ -17,7 +17,7 @@ class Screen:
 
     def __init__(self, prompts: Sequence[Prompt], token_texts: TokenTexts | None, silent: bool = False) -> None:
         self._console = console()
-        self._console.quiet = silent
+        self._silent = silent
         self._titles = [f"{prompt.where}: {_first_line(prompt.text)}" for prompt in prompts] if len(prompts) > 1 else []
         self._token_texts = token_texts
         self._begin()
@@ -34,6 +34,8 @@ class Screen:
 
     def write(self, piece: Piece) -> None:
         """Show what was added to the current completion."""
+        if self._silent:
+            return
         if not self._open and self._titles:
             self._console.out(f"── {self._titles.pop(0)}", style="dim", highlight=False)
         self._open = True
@@ -46,12 +48,13 @@ class Screen:
         rest = slice(self._tokens, None)
         text = done.text[self._characters :]
         self.write(Piece(0, done.tokens[rest], done.origins[rest], text, done.finish_reason))
-        self._console.out("")
+        if not self._silent:
+            self._console.out("")
         self._begin()
 
     def end(self) -> None:
         """Say what the looks of tokens mean, if they have any."""
-        if self._token_texts:
+        if self._token_texts and not self._silent:
             self._console.out("")
             legend(self._console)
 

@@ -58,10 +58,15 @@ def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> 
 
     from stopkit.pair.pair import make_pair
 
-    with _watch() as report:
-        made = make_pair(
-            _recipe(options), out, resume=resume, say=click.echo, report=report, report_every_seconds=report_every
-        )
+    recipe = _recipe(options)
+    try:
+        with _watch() as report:
+            made = make_pair(
+                recipe, out, resume=resume, say=click.echo, report=report, report_every_seconds=report_every
+            )
+    except KeyboardInterrupt:
+        click.echo("Add --resume to go on from the last checkpoint.", err=True)
+        raise
     click.echo(f"The pair and its MODEL_CARD.md are in {made}.")
 
 
