@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,14 @@ def test_every_policy_has_its_fields_listed(hooks: ModuleType) -> None:
         assert cls.formula in section
         for field in cls.model_fields:
             assert f"| `{field}` |" in section
+
+
+def test_the_readme_lists_the_built_in_policies() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    ours = f"stopkit {stopkit.__version__}"
+    assert sorted(listed) == sorted(
+        kind for kind, cls in registry().policies.items() if registry().origins[cls] == ours
+    )
 
 
 def test_every_engine_has_its_fields_listed(hooks: ModuleType) -> None:
