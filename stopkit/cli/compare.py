@@ -41,10 +41,17 @@ def compare(
     from stopkit.prompts import read_prompts
 
     comparison = Comparison(
-        policies=named_policies(policies or DEFAULT_POLICIES),
+        policies=named_policies(policies or _policy_of(config) or DEFAULT_POLICIES),
         temperatures=tuple(dict.fromkeys(temperatures)),
         prompts=read_prompts(prompt_file) if prompt_file else held_out(DEFAULT_PROMPTS),
         options=chosen.generation,
         batch_size=batch_size,
     )
     measure(comparison, chosen, repeats, json_file)
+
+
+def _policy_of(config: Path | None) -> tuple[str, ...]:
+    """The config file as a policy, if it has one."""
+    from stopkit.config import read_tree
+
+    return (str(config),) if config and "policy" in read_tree(config) else ()

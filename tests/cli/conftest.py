@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from stopkit.cli import main
 from stopkit.pair.tokenizer import train_tokenizer
 
-CONTEXT = 96
+CONTEXT = 768
 Run = Callable[..., Result]
 
 

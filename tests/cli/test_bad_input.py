@@ -140,7 +140,7 @@ def test_prompt_files(run: Run, models: list[str], tmp_path: Path, name: str) ->
 
 def test_prompts(run: Run, models: list[str], tmp_path: Path) -> None:
     refused(run, ["generate", "", *models], "PROMPT: is empty")
-    refused(run, ["generate", "x" * 200, *models], "PROMPT: has 200 tokens", f"context is {CONTEXT}", "at most 95")
+    refused(run, ["generate", "x" * 1000, *models], "PROMPT: has 1000 tokens", f"context is {CONTEXT}", "at most 767")
     refused(run, ["generate", "--prompt-file", tmp_path / "none.txt"], "none.txt: cannot be read: No such file")
 
 
@@ -149,11 +149,11 @@ def test_a_long_prompt_of_a_file_is_named_by_its_line(
     run: Run, models: list[str], tmp_path: Path, batch_size: int
 ) -> None:
     path = tmp_path / "prompts.txt"
-    path.write_text(f"one\ntwo\n{'x' * 200}\n")
+    path.write_text(f"one\ntwo\n{'x' * 1000}\n")
     for command in (["generate", "--prompt-file", path], ["compare", "--prompts", path]):
         done = run(*command, *models, "--max-new-tokens", 2, "--batch-size", batch_size)
         assert done.exit_code == 2
-        assert f"error: {path}:3: has 200 tokens" in done.stderr
+        assert f"error: {path}:3: has 1000 tokens" in done.stderr
 
 
 def test_pickled_weights(run: Run, pair: Path, tmp_path: Path) -> None:

@@ -105,6 +105,19 @@ def test_every_policy_meets_the_same_seeds(run: Run, arguments: list[object], tm
     assert [[row[key] for key in counts] for row in greedy] == [[row[key] for key in counts] for row in again]
 
 
+def test_without_policies_it_takes_the_config_s_or_the_three_built_in(
+    run: Run, models: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text('[policy]\nkind = "static"\nlength = 2\n')
+    common = ("compare", *models, "--temperature", 0, "--repeats", 1, "--max-new-tokens", 2, "--json", "-")
+    done = json.loads(run(*common, "--config", config).stdout)
+    assert [row["policy"] for row in done["rows"]] == ["autoregressive", str(config)]
+    assert done["conditions"]["config"]["prompts"] == 4
+    names = [row["policy"] for row in json.loads(run(*common).stdout)["rows"]]
+    assert names == ["autoregressive", "static", "adaedl", "max_probability"]
+
+
 def test_the_baseline_is_there_once(run: Run, models: list[str], arguments: list[object]) -> None:
     done = run(*arguments, "--policy", "autoregressive", "--temperature", 0, "--repeats", 1, "--json", "-")
     assert [row["policy"] for row in json.loads(done.stdout)["rows"]] == NAMES
