@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from textwrap import indent
 from typing import Any
 
 import click
@@ -112,7 +113,7 @@ def config() -> str:
             "Unset, all are loaded; empty, none.",
             "## JSON Schema",
             "`stopkit schema` prints it for what is installed.",
-            "```json\n" + schema + "\n```",
+            '??? note "The schema"\n\n' + indent(f"```json\n{schema}\n```", "    "),
         ]
     )
 
