@@ -61,7 +61,7 @@ def test_plugins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Plugin("broken", "guesswork 1.0", "guesswork:plugin", "ImportError: no module named 'guess'")
     monkeypatch.setattr(registry(), "plugins", [*registry().plugins, broken])
     states = {row["name"]: row["state"] for row in rows(run, "plugins")}
-    assert states == {"engines": "loaded", "policies": "loaded", "broken": "disabled"}
+    assert states.items() >= {"engines": "loaded", "policies": "loaded", "broken": "disabled"}.items()
     assert "no module named 'guess'" in run("plugins").stdout
 
 
