@@ -212,6 +212,8 @@ class Engine(BaseModel, ABC):
         batch = [prompts] if _is_one(prompts) else list(prompts)
         if not batch:
             raise InputError("prompts: there is none; give at least one.")
+        if seeds is not None and len(seeds) != len(batch):
+            raise InputError(f"seeds: {len(seeds)} for {len(batch)} prompts; give one for each.")
         request = Request(
             prompts=batch,  # type: ignore[arg-type]
             options=validated(GenerationOptions, options, "generate"),

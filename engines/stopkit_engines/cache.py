@@ -1,7 +1,7 @@
 """`RaggedCache`: a transformers cache in which every row has its own length, and rolling back is arithmetic.
 
 Layers hold preallocated tensors and write wherever `point` says, row by row. What a row may see is decided by the
-attention mask alone, so entries past a row's length are stale, never wrong, and are overwritten when the row gets there.
+attention mask alone: entries past a row's length are stale, never seen, and overwritten when the row gets there.
 """
 
 from typing import Any
@@ -75,10 +75,11 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
 
 def require_rollback(config: PreTrainedConfig, where: str) -> None:
     """Raise InputError, naming the layer type, if a model of this config keeps a cache that cannot be rolled back."""
+    named = getattr(config, "layer_types", None)
     for index, layer in enumerate(DynamicCache(config=config).layers):
         if type(layer) is not DynamicLayer:
-            kinds = getattr(config, "layer_types", None)
-            name = kinds[index] if kinds else type(layer).__name__
+            inferred = "sliding_attention" if getattr(layer, "is_sliding", False) else type(layer).__name__
+            name = named[index] if named else inferred
             raise InputError(
                 f"{where}: layer {index} of this {config.model_type} model is of type {name!r}, whose cache forgets "
                 "what it overwrites and cannot be rolled back to a rejected token; use a model with full attention only."

@@ -152,7 +152,7 @@ class EagerDecoding(Decoding):
         return self._costs.round_seconds(columns - 1, sum(spent.values()))
 
     def _process(self, logits: Tensor, first: Tensor) -> Tensor:
-        """Run the request's logits processors: column c of row b [B, C, V] follows the row's first `first[b] + c` tokens."""
+        """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""
         if not self._request.logits_processor:
             return logits
         processed = logits.clone()

@@ -89,7 +89,11 @@ class EagerEngine(Engine):
         if options.stop and models.tokenizer is None:
             raise InputError("generate.stop: stop strings need a tokenizer, and this engine was given none.")
         context = context_length(models.target)
-        prompts = [_encode(prompt, index, models.tokenizer, context) for index, prompt in enumerate(request.prompts)]
+        vocabulary = models.target.config.get_text_config().vocab_size
+        prompts = [
+            _encode(prompt, index, models.tokenizer, vocabulary, context)
+            for index, prompt in enumerate(request.prompts)
+        ]
         rows = [
             Row(
                 prompt=len(prompt),
@@ -104,7 +108,6 @@ class EagerEngine(Engine):
         tokens = torch.zeros(count, capacity + 1, dtype=torch.long)
         for buffer, prompt in zip(tokens, prompts, strict=True):
             buffer[: len(prompt)] = torch.tensor(prompt)
-        vocabulary = models.target.config.get_text_config().vocab_size
         shape = (vocabulary, count, capacity, device)
         seeds = request.seeds or sequence_seeds(options.seed, count)
         return EagerDecoding(
@@ -119,7 +122,7 @@ class EagerEngine(Engine):
         )
 
 
-def _encode(prompt: Prompt, index: int, tokenizer: Any | None, context: int) -> list[int]:
+def _encode(prompt: Prompt, index: int, tokenizer: Any | None, vocabulary: int, context: int) -> list[int]:
     if not isinstance(prompt, str):
         ids = list(prompt)
     elif tokenizer is None:
@@ -128,6 +131,8 @@ def _encode(prompt: Prompt, index: int, tokenizer: Any | None, context: int) -> 
         ids = tokenizer(prompt)["input_ids"]
     if not ids:
         raise InputError(f"prompts[{index}]: is empty; give at least one token to continue.")
+    if foreign := next((token for token in ids if not 0 <= token < vocabulary), None):
+        raise InputError(f"prompts[{index}]: token {foreign} is not in the vocabulary of {vocabulary}.")
     if len(ids) >= context:
         raise InputError(
             f"prompts[{index}]: has {len(ids)} tokens, and the target's context is {context}; "

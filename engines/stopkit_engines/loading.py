@@ -80,7 +80,8 @@ def require_same_vocabulary(target: Any, draft: Any) -> None:
     sizes = [model.config.get_text_config().vocab_size for model in (target, draft)]
     if sizes[0] != sizes[1]:
         raise InputError(
-            f"engine.draft: its vocabulary has {sizes[1]} tokens and the target's {sizes[0]}; they must be the same tokens."
+            f"engine.draft: its vocabulary has {sizes[1]} tokens and the target's {sizes[0]}; "
+            "use a draft with the target's tokens."
         )
 
 

@@ -126,7 +126,7 @@ def assert_distribution_preserved(
     tolerance: float = 1e-12,
     **options: Any,
 ) -> float:
-    """Raise AssertionError if the policy changes the target's output distribution; returns the total variation distance.
+    """Raise AssertionError if the policy changes the output distribution; returns the total variation distance.
 
     `options` are those of `exact_output_distribution`.
     """
