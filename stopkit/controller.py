@@ -90,7 +90,7 @@ class DraftController:
         return self._go_on(live if more is None else live & more)
 
     def learn(self, accepted: Tensor | int, seconds: Tensor | float | None = None) -> None:
-        """End the round with each row's accepted tokens, [B]; it took `seconds`, the wall time since `plan` if unset."""
+        """End the round with each row's accepted tokens, [B]; it took `seconds`, wall time since `plan` if unset."""
         if isinstance(accepted, int):
             accepted = torch.full_like(self._cap, accepted)
         if seconds is None:

@@ -82,5 +82,5 @@ def require_rollback(config: PreTrainedConfig, where: str) -> None:
             name = named[index] if named else inferred
             raise InputError(
                 f"{where}: layer {index} of this {config.model_type} model is of type {name!r}, whose cache forgets "
-                "what it overwrites and cannot be rolled back to a rejected token; use a model with full attention only."
+                "what it overwrites and cannot be rolled back past a rejected token; use a model with full attention."
             )
