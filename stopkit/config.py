@@ -1,6 +1,7 @@
 """Files to objects. A config names registered kinds and data paths; it can never import code."""
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ DEFAULT_POLICY = "adaedl"
 DEFAULT_ENGINE = {"kind": "eager"}
 ALIASES = {"autoregressive": {"kind": "static", "length": 0}}
 """Names for a policy with its parameters set."""
+COMMA = re.compile(r",(?![^\[{]*[\]}])")
+"""A comma that is not inside brackets."""
 
 
 class Config(BaseModel):
@@ -73,10 +76,11 @@ def load_policy(spec: Any, where: str = "policy") -> StoppingPolicy:
         if Path(spec).suffix in READERS:
             return load_policy(_policy_block(Path(spec)), f"{spec}: policy")
         spec = parse_spec(spec, where)
-    spec = _table(spec, where)
-    if alias := ALIASES.get(str(spec.get("kind"))):
-        spec = {**spec, **alias}
-    kind, fields = _kind(spec, where)
+    kind, fields = _kind(_table(spec, where), where)
+    if alias := ALIASES.get(kind):
+        if fields:
+            raise InputError(f"{where}.{min(fields)}: {kind} has no fields; it is {alias['kind']} with them set.")
+        kind, fields = _kind(alias, where)
     return validated(registry().policy(kind, where), fields, where)
 
 
@@ -89,14 +93,21 @@ def load_engine(spec: Any, where: str = "engine") -> Engine:
 
 
 def parse_spec(text: str, where: str = "policy") -> dict[str, Any]:
-    """`KIND:field=value,field=value` as a dict; values are TOML, and text that is not TOML is a string."""
+    """`KIND:field=value,field=value` as a dict; values are TOML, and text that is not TOML is a string.
+
+    A dot reaches into a nested table: `adaedl:controller.alpha=0.8`.
+    """
     kind, _, rest = text.partition(":")
     spec: dict[str, Any] = {"kind": kind.strip()}
-    for item in filter(None, rest.split(",")):
+    for item in filter(None, COMMA.split(rest)):
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"{where}: {item!r} in {text!r} has no value; write KIND:field=value,field=value.")
-        spec[name.strip()] = _value(value.strip())
+        *tables, last = name.strip().split(".")
+        block = spec
+        for table in tables:
+            block = block.setdefault(table, {})
+        block[last] = _value(value.strip())
     return spec
 
 

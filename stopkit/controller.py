@@ -16,12 +16,13 @@ stopkit's own loop (`stopkit.decode`) is these calls on an engine; a foreign eng
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from stopkit.costs import CostModel, FixedCosts
-from stopkit.errors import PolicyError
+from stopkit.errors import InputError, PolicyError
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
 from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch
@@ -48,21 +49,28 @@ class DraftController:
         self.sequences = [Statistics() for _ in range(batch_size)]
         self.stopwatch = stopwatch or Stopwatch(self.device)
         self._costs = CostModel(costs)
-        self._cap = self._drafted = torch.zeros(batch_size, dtype=torch.long, device=self.device)
-        self.live = self._cap > 0
+        self._drafted = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+        self.live = self._drafted > 0
         with self._verb("init"):
-            self.state = policy.init(batch_size, self.device) if state is None else state
+            self.state = policy.init(batch_size, self.device)
+        if state is not None and not state.matches(self.state):
+            raise InputError(f"state: is not that of {policy.kind!r} for {batch_size} sequences.")
+        self.state = state or self.state
 
     def plan(self, context: RoundContext | int) -> bool:
         """Begin a round; whether any row drafts. An int is the limit of every row of a loop that measures no costs."""
-        self._context = self._context_of(context) if isinstance(context, int) else context
+        context = self._context_of(context) if isinstance(context, int) else context
+        # The policy gets copies: writing into what it is shown cannot reach the engine.
+        self._context = replace(context, active=context.active.clone(), limit=context.limit.clone())
+        self._active = context.active
         self._began = time.perf_counter()
         self._signals: list[Signals] = []
         self._drawn: list[Drawn] = []
+        self._drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):
-            cap, self.state = self.policy.plan(self.state, self._context)
-            self._cap = torch.minimum(self._decision(cap, torch.long), self._context.limit)
-        self._drafted = torch.zeros_like(self._cap)
+            cap, state = self.policy.plan(self.state, self._context)
+            self._cap = torch.minimum(self._decision(cap, torch.long), context.limit)
+            self._keep(state, self._active)
         return self._go_on(self._cap > 0)
 
     def admit(self, signals: Signals | Tensor, usable: Tensor | None = None) -> bool:
@@ -74,16 +82,18 @@ class DraftController:
             q = signals
             signals = compute(self.policy.required_signals, lambda: q, q.log())
         with self._verb("admit"):
-            admitted, self.state = self.policy.admit(self.state, self._drafted, signals)
+            admitted, state = self.policy.admit(self.state, self._drafted.clone(), signals)
             live = self.live & self._decision(admitted, torch.bool)
+            self._keep(state, self.live)
         self._signals.append(signals)
         return self._go_on(live if usable is None else live & usable)
 
     def extend(self, drawn: Drawn, more: Tensor | None = None) -> bool:
         """Record the drawn tokens of the live rows; whether any row drafts on. Rows where `more` is false do not."""
         with self._verb("extend"):
-            extended, self.state = self.policy.extend(self.state, self._drafted, self._signals[-1], drawn)
+            extended, state = self.policy.extend(self.state, self._drafted.clone(), self._signals[-1], drawn)
             extended = self._decision(extended, torch.bool)
+            self._keep(state, self.live)
         self._drawn.append(drawn)
         self._drafted = self._drafted + self.live
         live = self.live & extended & (self._drafted < self._cap)
@@ -92,9 +102,10 @@ class DraftController:
     def learn(self, accepted: Tensor | int, seconds: Tensor | float | None = None) -> None:
         """End the round with each row's accepted tokens, [B]; it took `seconds`, wall time since `plan` if unset."""
         if isinstance(accepted, int):
-            accepted = torch.full_like(self._cap, accepted)
+            accepted = torch.full_like(self._drafted, accepted)
         if seconds is None:
             seconds = time.perf_counter() - self._began
+        counts = torch.stack([self._active.long(), self._drafted, accepted]).tolist()
         outcome = RoundOutcome(
             context=self._context,
             drafted=self._drafted,
@@ -104,11 +115,15 @@ class DraftController:
             drawn=self._drawn,
         )
         with self._verb("learn"):
-            self.state = self.policy.learn(self.state, outcome)
-        counts = torch.stack([self._context.active.long(), self._drafted, accepted]).tolist()
+            self._keep(self.policy.learn(self.state, outcome), self._active)
         for sequence, active, *block in zip(self.sequences, *counts, strict=True):
             if active:
                 sequence.count_block(*block)
+
+    def _keep(self, state: State, rows: Tensor) -> None:
+        """Take over the new state of `rows`; the others were shown values without meaning and keep theirs."""
+        if state is not self.state:
+            self.state = state.where(rows, self.state)
 
     def _go_on(self, live: Tensor) -> bool:
         self.live = live

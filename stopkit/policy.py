@@ -11,7 +11,7 @@ engine's device. A verb must not branch in Python on a tensor's value, read a cl
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -51,10 +51,19 @@ class State:
             parts=tuple(part.where(chosen, twin) for part, twin in zip(self.parts, other.parts, strict=True)),
         )
 
+    def matches(self, other: "State") -> bool:
+        """Whether this has the same values, rows and shapes as `other`; what they hold does not matter."""
+        return _shapes(self) == _shapes(other)
+
     @property
     def couples_rows(self) -> bool:
         """Whether rows can influence each other through shared values."""
         return bool(self.shared) or any(part.couples_rows for part in self.parts)
+
+
+def _shapes(state: State) -> tuple[Any, ...]:
+    shapes = [{name: value.shape for name, value in scope.items()} for scope in (state.rows, state.shared)]
+    return (*shapes, *map(_shapes, state.parts))
 
 
 class Signals:

@@ -54,13 +54,13 @@ def read_prompts(path: Path) -> list[Prompt]:
     if path.suffix not in LINE_READERS:
         raise InputError(f"{path}: a prompt file ends in {' or '.join(LINE_READERS)}.")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: is not UTF-8 text; save the file as UTF-8.") from None
-    if not lines:
+    if lines == [""]:
         raise InputError(f"{path}: is empty; write at least one prompt into it.")
     return list(_prompts(path, lines, LINE_READERS[path.suffix]))
 

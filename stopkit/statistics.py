@@ -54,8 +54,9 @@ class Statistics:
         return self.tokens / total if total else 0.0
 
     def count_block(self, drafted: int, accepted: int) -> None:
-        """Count one sequence's round."""
+        """Count one sequence's round: what was accepted and the target's own token were emitted."""
         self.rounds += 1
+        self.tokens += accepted + 1
         self.drafted += drafted
         self.accepted += accepted
         _count(self.offered_by_position, drafted)

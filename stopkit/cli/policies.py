@@ -30,11 +30,12 @@ def policies(context: click.Context, json_file: str | None) -> None:
 def show(kind: str, json_file: str | None) -> None:
     """Fields, formula and source of the policy KIND."""
     from stopkit.cli.listing import show_table
+    from stopkit.config import ALIASES
     from stopkit.plugins import registry
     from stopkit.report import console, text
     from stopkit.schema import fields, source_file
 
-    cls = registry().policy(kind)
+    cls = registry().policy(str(ALIASES.get(kind, {"kind": kind})["kind"]))
     about = {**_about(cls), "signals": sorted(cls.signals), "file": source_file(cls)}
     rows = [asdict(field) for field in fields(cls)]
     if json_file != "-":

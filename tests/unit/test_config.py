@@ -69,6 +69,14 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ("autoregressive", {"kind": "static", "length": 0}),
         ("adaedl:threshold=0.7,stop_token=include", {"kind": "adaedl", "threshold": 0.7, "stop_token": "include"}),
         ("adaedl:controller={alpha=0.8}", {"kind": "adaedl", "controller": {"alpha": 0.8}}),
+        (
+            "adaedl:controller={alpha=0.8,beta1=0.1},gamma=0.1",
+            {"kind": "adaedl", "gamma": 0.1, "controller": {"alpha": 0.8, "beta1": 0.1}},
+        ),
+        (
+            "adaedl:controller.alpha=0.8,controller.beta1=0.1",
+            {"kind": "adaedl", "controller": {"alpha": 0.8, "beta1": 0.1}},
+        ),
     ],
 )
 def test_specs(spec: str, expected: dict[str, Any]) -> None:
@@ -92,6 +100,7 @@ BAD_SPECS = [
     ("adaedl:stop_token=maybe", r"^policy\.stop_token: input should be 'exclude' or 'include'; got 'maybe'"),
     ({"length": 2}, r"^policy\.kind: must name a registered kind; got None"),
     ({"kind": "adaedl", "controller": {"alfa": 1}}, r"^policy\.controller\.alfa: unknown field\. Did you mean 'alpha'"),
+    ("autoregressive:length=3", r"^policy\.length: autoregressive has no fields; it is static with them set"),
     (3, r"^policy: must be a table of fields; got 3"),
 ]
 
@@ -130,7 +139,7 @@ def test_bad_files(tmp_path: Path, name: str, text: str | bytes, message: str) -
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none.toml: cannot be read: No such file or directory"):
+    with pytest.raises(InputError, match=r"none\.toml: cannot be read: No such file or directory"):
         load_config(tmp_path / "none.toml")
 
 

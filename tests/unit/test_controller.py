@@ -1,8 +1,11 @@
 """`DraftController` in a loop that is not ours."""
 
+import pytest
 import torch
+from torch import Tensor
 
-from stopkit import DraftController, Drawn, load_policy
+from stopkit import DraftController, Drawn, InputError, RoundContext, Signals, State, StoppingPolicy, load_policy
+from stopkit.testing import TableModel, assert_distribution_preserved
 
 
 def loop(policy: str, rounds: int = 20) -> DraftController:
@@ -44,3 +47,69 @@ def test_nothing_drafted() -> None:
     controller = loop("autoregressive")
     assert controller.sequences[0].as_dict()["drafted"] == 0
     assert controller.sequences[0].rounds == 20
+
+
+def test_tokens_are_counted() -> None:
+    stats = loop("static:length=4").sequences[0]
+    assert stats.tokens == stats.accepted + stats.rounds
+    assert stats.block_efficiency > 1
+
+
+class Counting(StoppingPolicy):
+    """Remembers how often each row was asked; stops a row by its number."""
+
+    kind = "counting"
+
+    def init(self, batch_size: int, device: torch.device) -> State:
+        return State(rows={"asked": torch.zeros(batch_size), "limits": 1.0 + torch.arange(batch_size)})
+
+    def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
+        asked = state.rows["asked"] + 1
+        return asked <= state.rows["limits"], State(rows={**state.rows, "asked": asked})
+
+
+def test_a_row_that_stopped_remembers_nothing_of_what_follows() -> None:
+    controller = DraftController(Counting(), batch_size=3)
+    drafting = controller.plan(5)
+    while drafting:
+        if drafting := controller.admit(torch.full((3, 2), 0.5)):
+            drafting = controller.extend(Drawn(torch.zeros(3, dtype=torch.long), torch.full((3,), 0.5)))
+    controller.learn(0)
+    assert controller.state.rows["asked"].tolist() == [2, 3, 4]
+    assert [sequence.drafted for sequence in controller.sequences] == [1, 2, 3]
+
+
+class Vandal(StoppingPolicy):
+    """Writes into everything that it is shown."""
+
+    kind = "vandal"
+    signals = frozenset({"entropy", "logits"})
+
+    def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
+        cap = context.limit.clone()
+        context.limit.fill_(99)
+        context.active.zero_()
+        return cap + 5, state
+
+    def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
+        position.fill_(7)
+        signals.logits.zero_()
+        return signals.entropy.zero_() == 0, state
+
+    def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
+        drawn.token.zero_()
+        drawn.probability.fill_(1)
+        return position.sub_(3) < 0, state
+
+
+def test_writing_into_what_it_is_shown_does_not_reach_the_engine() -> None:
+    generator = torch.Generator().manual_seed(1)
+    target, draft = (TableModel.random(3, generator) for _ in range(2))
+    assert_distribution_preserved(Vandal(), target, draft, [1], 3, neighbours=[[0, 1]])
+
+
+def test_a_state_of_another_policy_or_batch_is_refused() -> None:
+    adaedl = load_policy("adaedl")
+    for state in (State(), adaedl.init(2, torch.device("cpu"))):
+        with pytest.raises(InputError, match="state: is not that of 'adaedl' for 1 sequences"):
+            DraftController(adaedl, state=state)
