@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test check lint types imports docs wheel gpu-check clean
+.PHONY: demo test check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,7 +20,7 @@ demo: $(VENV)/.installed  ## Watch three policies run on the bundled pair
 test: $(VENV)/.installed-dev  ## Every test
 	$(BIN)/python -m pytest
 
-check: lint types imports docs wheel  ## Everything CI runs on top of the tests
+check: lint types imports docs  ## Everything CI runs on top of the tests
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -34,9 +34,6 @@ imports: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
-
-wheel: $(VENV)/.installed-dev
-	$(BIN)/python -m build --wheel --outdir dist
 
 gpu-check: $(VENV)/.installed-dev  ## On a machine with a GPU: tests marked gpu, then compare; under eight minutes
 	$(BIN)/python benchmarks/gpu_check.py

@@ -81,12 +81,13 @@ class DraftController:
         if isinstance(signals, Tensor):
             q = signals
             signals = compute(self.policy.required_signals, lambda: q, q.log())
+        asked = self.live if usable is None else self.live & usable
         with self._verb("admit"):
             admitted, state = self.policy.admit(self.state, self._drafted.clone(), signals)
-            live = self.live & self._decision(admitted, torch.bool)
-            self._keep(state, self.live)
+            admitted = self._decision(admitted, torch.bool)
+            self._keep(state, asked)
         self._signals.append(signals)
-        return self._go_on(live if usable is None else live & usable)
+        return self._go_on(asked & admitted)
 
     def extend(self, drawn: Drawn, more: Tensor | None = None) -> bool:
         """Record the drawn tokens of the live rows; whether any row drafts on. Rows where `more` is false do not."""
@@ -146,12 +147,16 @@ class DraftController:
             raise PolicyError(f"{_describe(self.policy)}, {name}: {type(error).__name__}: {error}") from error
 
     def _decision(self, value: Tensor, dtype: torch.dtype) -> Tensor:
-        wanted = f"{dtype} [{len(self.sequences)}] on {self.device.type}"
         if not isinstance(value, Tensor):
             raise TypeError(f"returned {type(value).__name__} as its decision, not a tensor over the rows")
-        if (found := f"{value.dtype} {list(value.shape)} on {value.device.type}") != wanted:
+        if value.dtype != dtype or value.shape != self._drafted.shape or value.device != self._drafted.device:
+            found, wanted = _kind(value, value.dtype), _kind(self._drafted, dtype)
             raise TypeError(f"returned a decision of {found}; it must be {wanted}")
         return value
+
+
+def _kind(tensor: Tensor, dtype: torch.dtype) -> str:
+    return f"{dtype} {list(tensor.shape)} on {tensor.device}"
 
 
 def _describe(policy: StoppingPolicy) -> str:

@@ -223,8 +223,9 @@ class Engine(BaseModel, ABC):
             signals=chosen.required_signals,
             on_piece=on_piece,
         )
-        decoding = self.start(request)
-        return decoding.result(decode(chosen, decoding, state))
+        with torch.inference_mode():
+            decoding = self.start(request)
+            return decoding.result(decode(chosen, decoding, state))
 
 
 def _is_one(prompts: Any) -> bool:

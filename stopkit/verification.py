@@ -1,8 +1,8 @@
 """Accept, residual, bonus: speculative sampling (Leviathan et al., arXiv 2211.17192) as pure functions on tensors.
 
-Shapes: B rows, K block positions (columns past a row's drafted tokens are padding), V tokens. p is the target's
-distribution and q the draft's, both as they are really sampled. q is zero past a row's drafted tokens; the residual
-against zero is p itself, which makes the bonus token an ordinary residual.
+Shapes: B rows, V tokens, blocks of at most K. p is the target's distribution at every block position and at the one
+after it, q the draft's, both [B, K + 1, V] as they are really sampled. q is zero past a row's drafted tokens; the
+residual against zero is p itself, which makes the bonus token an ordinary residual.
 """
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 def survival(p: Tensor, q: Tensor, drawn: Tensor) -> Tensor:
     """S_k, the probability that at least the first k tokens are accepted, for k = 1 … K; zero past the drafted tokens.
 
-    p, q: [B, K, V]; drawn: [B, K] long, drawn from q. Returns [B, K] in p's dtype.
+    p, q: [B, K + 1, V]; drawn: [B, K] long, drawn from q. Returns [B, K] in p's dtype.
     """
     token = drawn.unsqueeze(-1)
     p_drawn, q_drawn = p.gather(-1, token).squeeze(-1), q.gather(-1, token).squeeze(-1)
@@ -29,10 +29,7 @@ def residual(p: Tensor, q: Tensor) -> Tensor:
 def next_distribution(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
     """The distribution of the token after the accepted ones: residual after a rejection, bonus after a full block.
 
-    p: [B, K + 1, V]; q: [B, K, V]; accepted: [B] long. Returns [B, V].
+    p, q: [B, K + 1, V]; accepted: [B] long. Returns [B, V].
     """
     at = accepted.view(-1, 1, 1).expand(-1, 1, p.shape[-1])
-    p_next = p.gather(1, at).squeeze(1)
-    q_padded = q.new_zeros(q.shape[0], q.shape[1] + 1, q.shape[2])
-    q_padded[:, : q.shape[1]] = q
-    return residual(p_next, q_padded.gather(1, at).squeeze(1))
+    return residual(p.gather(1, at), q.gather(1, at)).squeeze(1)

@@ -49,7 +49,7 @@ class EagerDecoding(Decoding):
         self._active = torch.tensor([row.active for row in self._rows]).to(self.device)
         self._length = torch.tensor([row.length for row in self._rows]).to(self.device)
         self._drafted = torch.zeros_like(self._length)
-        self._block: list[Tensor] = []  # q of each position, [B, V], zero for rows that had stopped
+        self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
         self._steady = True  # no draft forward of this round had more pending than a round leaves behind
 
     @property
@@ -73,37 +73,36 @@ class EagerDecoding(Decoding):
         with self.stopwatch.phase("draft"):
             scores = self._draft.forward(self._tokens, end, keep=1, hidden="hidden_state" in wanted)
         self._steady &= self._draft.width <= 2
-        logits = scores.logits[:, -1]
-        usable = logits.amax(-1).isfinite()
-        logits = logits.where(usable.unsqueeze(1), 0.0)
-        self._unusable += live & ~usable
-        processed = self._process(logits.unsqueeze(1), end).squeeze(1)
-        self._q = options.probabilities(processed)
-        signals = compute(wanted, lambda: options.shown(processed, self._q), logits, scores.hidden_state)
+        usable = _finite(scores.logits)
+        raw = scores.logits.where(usable.unsqueeze(2), 0.0)
+        logits, usable = self._process(raw, end)[:, 0], usable[:, 0]
+        self._unusable += live > usable
+        self._q = options.probabilities(logits)
+        signals = compute(wanted, lambda: options.shown(logits, self._q), raw[:, 0], scores.hidden_state)
         return Proposal(signals, usable)
 
     def commit(self, live: Tensor) -> Commitment:
         token = self._random.categorical(self._q, live)
         drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
         self._tokens.scatter_(1, (self._length + self._drafted).unsqueeze(1), token.unsqueeze(1))
-        self._block.append(self._q.where(live.unsqueeze(1), 0.0))
+        self._block.append(self._q)
         self._drafted = self._drafted + live
-        return Commitment(drawn, ~torch.isin(token, self._end_tokens))
+        return Commitment(drawn, (token.unsqueeze(1) != self._end_tokens).all(1))
 
     def verify(self) -> Verdict:
         columns = torch.arange(len(self._block) + 1, device=self.device)
         end = (self._length + self._drafted).where(self._active, self._target.filled)
         with self.stopwatch.phase("verify"):
             logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
-        logits = _from_block_start(logits, self._drafted)
-        real = (columns <= self._drafted.unsqueeze(1)) & self._active.unsqueeze(1)
-        sound = (logits.amax(-1).isfinite() | ~real).all(1)
+        drafted = self._drafted.unsqueeze(1)
+        logits = _from_block_start(logits, columns, drafted)
+        sound = (_finite(logits) | (columns > drafted)).all(1)
 
         p = self._request.options.probabilities(self._process(logits, self._length))
-        q = torch.stack(self._block, 1) if self._block else p[:, :0]
+        q = torch.stack([*self._block, p[:, -1]], 1).where((columns < drafted).unsqueeze(2), 0.0)
         places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
         block = self._tokens.gather(1, places)
-        accepted = self._random.run_length(survival(p[:, :-1], q, block), self._drafted > 0)
+        accepted = self._random.run_length(survival(p, q, block), self._drafted > 0)
         own = self._random.categorical(next_distribution(p, q, accepted), self._active)
         agreed = self._length + accepted
         self._tokens.scatter_(1, agreed.unsqueeze(1), own.unsqueeze(1))
@@ -130,7 +129,7 @@ class EagerDecoding(Decoding):
     def _emit(self, outcome: list[list[int]]) -> None:
         """Give every active row what it gained; the round's one transfer to the host has been made."""
         for index, (row, (sound, *_)) in enumerate(zip(self._rows, outcome, strict=True)):
-            if not sound:
+            if row.active and not sound:
                 raise GenerationError(
                     f"the target's logits are NaN or infinite after token {row.length} of prompt {index}; what was "
                     "generated so far is kept. A wider dtype (engine.dtype) may help."
@@ -165,8 +164,13 @@ class EagerDecoding(Decoding):
         return processed
 
 
-def _from_block_start(logits: Tensor, drafted: Tensor) -> Tensor:
+def _from_block_start(logits: Tensor, columns: Tensor, drafted: Tensor) -> Tensor:
     """Move each row's `drafted + 1` last columns of [B, C, V] to its front; later columns repeat the last one."""
-    columns = torch.arange(logits.shape[1], device=logits.device)
-    index = (len(columns) - 1 - drafted.unsqueeze(1) + columns).clamp(max=len(columns) - 1)
-    return logits[torch.arange(len(logits), device=logits.device).unsqueeze(1), index]
+    last = len(columns) - 1
+    rows = torch.arange(len(logits), device=logits.device).unsqueeze(1)
+    return logits[rows, (columns + (last - drafted)).clamp(max=last)]
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Whether the largest logit [..., V] is a number; -inf elsewhere only forbids a token."""
+    return logits.amax(-1).abs() < torch.inf

@@ -25,8 +25,9 @@ class TextStream:
         stride = 1 if self._stop else max(1, len(tokens))
         for first in range(0, len(tokens), stride):
             self._tokens.extend(tokens[first : first + stride])
-            if not self._ahead().endswith(UNFINISHED):
-                self._settle()
+            ahead = self._ahead()
+            if not ahead.endswith(UNFINISHED):
+                self._settle(ahead)
             if self.stopped:
                 return first + 1
         return len(tokens)
@@ -34,13 +35,12 @@ class TextStream:
     def take(self, last: bool = False) -> str:
         """Text that has become certain since the last call; at the last call, all that is left."""
         if last and not self.stopped:
-            self._settle()
+            self._settle(self._ahead())
         certain = len(self.text) - (0 if last else self._hold)
         start, self._taken = self._taken, max(self._taken, certain)
         return self.text[start : self._taken]
 
-    def _settle(self) -> None:
-        ahead = self._ahead()
+    def _settle(self, ahead: str) -> None:
         if ahead:
             self._context, self._read = self._read, len(self._tokens)
         searched = max(0, len(self.text) - self._hold)

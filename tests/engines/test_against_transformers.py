@@ -15,7 +15,10 @@ from tests.engines.models import CONFIGS, noisy_copy, random_model
 
 def greedy(model: Any, prompt: list[int], count: int) -> list[int]:
     output = model.generate(
-        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=count
+        torch.tensor([prompt], device=model.device),
+        attention_mask=torch.ones(1, len(prompt), device=model.device),
+        do_sample=False,
+        max_new_tokens=count,
     )
     return list(output[0, len(prompt) :].tolist())
 

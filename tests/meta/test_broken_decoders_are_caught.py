@@ -52,7 +52,6 @@ def token_dropped_after_it_was_drawn(patch: pytest.MonkeyPatch) -> None:
         drawn, more = commit(self, live)
         dropped = live & (drawn.probability < 0.4)
         self._drafted = self._drafted - dropped.long()
-        self._block[-1] = self._block[-1].where(~dropped.unsqueeze(1), 0.0)
         del self._block[int(self._drafted.max()) :]
         return Commitment(drawn, more & ~dropped)
 
@@ -67,8 +66,7 @@ def residual_missing(patch: pytest.MonkeyPatch) -> None:
 @mutant()
 def residual_of_the_wrong_sign(patch: pytest.MonkeyPatch) -> None:
     def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
-        padded = torch.cat([q, torch.zeros_like(p[:, :1])], 1)
-        left = (padded - p).clamp(min=0)[torch.arange(len(p)), accepted]
+        left = (q - p).clamp(min=0)[torch.arange(len(p)), accepted]
         return left.where(left.sum(-1, keepdim=True) > 0, p[torch.arange(len(p)), accepted])
 
     replace_next(patch, wrong)
@@ -77,8 +75,7 @@ def residual_of_the_wrong_sign(patch: pytest.MonkeyPatch) -> None:
 @mutant()
 def residual_not_clamped_at_zero(patch: pytest.MonkeyPatch) -> None:
     def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
-        padded = torch.cat([q, torch.zeros_like(p[:, :1])], 1)
-        return (p - padded).abs()[torch.arange(len(p)), accepted]
+        return (p - q).abs()[torch.arange(len(p)), accepted]
 
     replace_next(patch, wrong)
 
@@ -86,7 +83,7 @@ def residual_not_clamped_at_zero(patch: pytest.MonkeyPatch) -> None:
 @mutant()
 def bonus_off_by_one(patch: pytest.MonkeyPatch) -> None:
     def wrong(p: Tensor, q: Tensor, accepted: Tensor) -> Tensor:
-        full = (accepted == q.shape[1]).unsqueeze(1)
+        full = q[torch.arange(len(q)), accepted].sum(-1, keepdim=True) == 0
         before = p[torch.arange(len(p)), (accepted - 1).clamp(min=0)]
         return next_distribution(p, q, accepted).where(~full, before)
 
@@ -131,7 +128,7 @@ def q_from_before_truncation(patch: pytest.MonkeyPatch) -> None:
 
     def misrecording(self: Any, live: Tensor) -> Commitment:
         commitment = commit(self, live)
-        self._block[-1] = self.untruncated.where(live.unsqueeze(1), 0.0)
+        self._block[-1] = self.untruncated
         return commitment
 
     patch.setattr(EagerDecoding, "propose", remembering)
@@ -146,7 +143,7 @@ def drafted_by_argmax_but_verified_against_soft_q(patch: pytest.MonkeyPatch) -> 
         soft = self._q
         self._q = torch.zeros_like(soft).scatter_(1, soft.argmax(-1, keepdim=True), 1.0)
         commitment = commit(self, live)
-        self._block[-1] = soft.where(live.unsqueeze(1), 0.0)
+        self._block[-1] = soft
         return commitment
 
     patch.setattr(EagerDecoding, "commit", greedy)
@@ -221,7 +218,7 @@ def rows_write_into_one_slot(patch: pytest.MonkeyPatch) -> None:
 
 @mutant()
 def logits_of_shorter_blocks_not_aligned(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "_from_block_start", lambda logits, drafted: logits)
+    patch.setattr(decoding, "_from_block_start", lambda logits, columns, drafted: logits)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -1,0 +1,51 @@
+"""The same engine on a CUDA device. The code path differs from the CPU's in nothing but the device."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from stopkit.plugins import registry
+from tests.engines.conftest import POLICIES, PROMPTS
+from tests.engines.models import noisy_copy, random_model
+from tests.engines.test_against_transformers import greedy
+
+pytestmark = pytest.mark.gpu
+
+
+def engine_on_gpu(dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
+    target = random_model()
+    draft = noisy_copy(target)
+    return target.to("cuda", dtype), registry().engine("eager").from_models(target, draft.to("cuda", dtype))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_greedy_output_is_transformers(policy: str) -> None:
+    target, engine = engine_on_gpu()
+    expected = [greedy(target, prompt, 24) for prompt in PROMPTS]
+    assert engine.generate(PROMPTS[0], policy, temperature=0, max_new_tokens=24).tokens == expected[:1]
+    assert engine.generate(PROMPTS, policy, temperature=0, max_new_tokens=24).tokens == expected
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_row_does_not_depend_on_its_neighbours(policy: str) -> None:
+    _, engine = engine_on_gpu()
+    options: dict[str, Any] = {"temperature": 0.8, "top_p": 0.9, "max_new_tokens": 24}
+    together = engine.generate(PROMPTS, policy, seeds=[1, 2, 3, 4], **options).tokens
+    alone = [engine.generate(p, policy, seeds=[s], **options).tokens[0] for s, p in enumerate(PROMPTS, start=1)]
+    assert together == alone
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision(dtype: torch.dtype) -> None:
+    _, engine = engine_on_gpu(dtype)
+    result = engine.generate(PROMPTS, "adaedl", temperature=0.7, max_new_tokens=40)
+    assert [len(tokens) for tokens in result.tokens] == [40] * len(PROMPTS)
+    assert result.stats.accepted > 0
+
+
+def test_seconds_are_split_by_events() -> None:
+    _, engine = engine_on_gpu()
+    seconds = engine.generate(PROMPTS, "adaedl", max_new_tokens=40).stats.seconds
+    assert min(seconds.values()) > 0
+    assert seconds["verify"] + seconds["draft"] > seconds["policy"]
