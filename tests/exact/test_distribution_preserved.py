@@ -1,7 +1,7 @@
 """The promise itself: no policy changes the target's output distribution, by enumeration of the real engine."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stopkit import StoppingPolicy
@@ -14,6 +14,7 @@ EVERY_POLICY = [*registry().policies.values(), *ADVERSARIAL]
 
 
 @pytest.mark.parametrize("cls", EVERY_POLICY, ids=lambda cls: cls.kind)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_distribution_is_preserved(cls: type[StoppingPolicy], data: st.DataObject, proof: list[float]) -> None:
     case: Case = data.draw(cases())
