@@ -141,6 +141,14 @@ def test_logits_processors_apply_to_the_draft_too(engine: Engine) -> None:
     assert result.stats.acceptance_rate > 0.2
 
 
+def test_what_a_policy_learned_can_be_carried_over(engine: Engine) -> None:
+    first = engine.generate(PROMPTS, "adaedl", max_new_tokens=30)
+    second = engine.generate(PROMPTS, "adaedl", max_new_tokens=1, state=first.state)
+    assert second.state.rows["threshold"].tolist() == first.state.rows["threshold"].tolist() != [0.7] * len(PROMPTS)
+    with pytest.raises(InputError, match="state: is not that of 'adaedl' for 1 sequences"):
+        engine.generate(PROMPTS[0], "adaedl", state=first.state)
+
+
 def test_text_prompts_and_token_prompts_agree() -> None:
     engine, prompts, _ = bundled_expected()
     text = engine.models.tokenizer.decode(prompts[0])
