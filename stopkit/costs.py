@@ -63,11 +63,11 @@ class CostModel:
         values = torch.tensor(self._values(), dtype=torch.float64).to(device, non_blocking=True)
         return Costs(*values.unbind())
 
-    def round_seconds(self, steps: int, measured: float) -> float:
-        """What a round of `steps` draft forwards took: `measured`, unless costs are fixed."""
+    def round_seconds(self, steps: int, drafted: int, measured: float) -> float:
+        """What a round of `steps` draft forwards and a block of `drafted` tokens took: `measured`, unless fixed."""
         if self._fixed is None:
             return measured
-        return self._fixed.draft_step * steps + self._fixed.verify + self._fixed.verify_token * steps
+        return self._fixed.draft_step * steps + self._fixed.verify + self._fixed.verify_token * drafted
 
     def _values(self) -> tuple[float, float, float]:
         if self._fixed:

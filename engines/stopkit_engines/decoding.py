@@ -50,6 +50,7 @@ class EagerDecoding(Decoding):
         self._length = torch.tensor([row.length for row in self._rows]).to(self.device)
         self._drafted = torch.zeros_like(self._length)
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
+        self._steps = 0  # draft forwards; one more than positions in the longest block if the last was not admitted
         self._steady = True  # no draft forward of this round had more pending than a round leaves behind
 
     @property
@@ -72,6 +73,7 @@ class EagerDecoding(Decoding):
         end = (self._length + self._drafted).where(live, self._draft.filled)
         with self.stopwatch.phase("draft"):
             scores = self._draft.forward(self._tokens, end, keep=1, hidden="hidden_state" in wanted)
+        self._steps += 1
         self._steady &= self._draft.width <= 2
         usable = _finite(scores.logits)
         raw = scores.logits.where(usable.unsqueeze(2), 0.0)
@@ -109,7 +111,7 @@ class EagerDecoding(Decoding):
         for model in filter(None, (self._target, self._draft)):
             model.rewind(agreed)
         self._emit(torch.column_stack([sound, self._drafted, accepted, own, block]).tolist())
-        seconds = self._count_costs(len(columns))
+        seconds = self._count_costs(len(self._block))
         self._begin_round()
         return Verdict(accepted, seconds)
 
@@ -141,14 +143,14 @@ class EagerDecoding(Decoding):
                 if self._request.on_piece:
                     self._request.on_piece(piece)
 
-    def _count_costs(self, columns: int) -> float:
+    def _count_costs(self, drafted: int) -> float:
         """Record what the round's forwards took, unless prompts or catching up were in them; the round's seconds."""
         spent = self.stopwatch.settle()
         if self._steady:
-            self._costs.saw_draft_steps(spent["draft"], columns - 1)
-        if self._target.width <= columns:
-            self._costs.saw_verification(spent["verify"], columns - 1)
-        return self._costs.round_seconds(columns - 1, sum(spent.values()))
+            self._costs.saw_draft_steps(spent["draft"], self._steps)
+        if self._target.width <= drafted + 1:
+            self._costs.saw_verification(spent["verify"], drafted)
+        return self._costs.round_seconds(self._steps, drafted, sum(spent.values()))
 
     def _process(self, logits: Tensor, first: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""

@@ -111,3 +111,25 @@ def test_costs_are_measured_or_fixed(target: Any, draft: Any) -> None:
     eager.from_models(target, draft, costs=fixed).generate(PROMPTS[0], Watcher(), max_new_tokens=30)
     assert {costs for *costs_, seconds in seen for costs in [tuple(costs_)]} == {(0.001, 0.01, 0.0005)}
     assert seen[0][-1] == pytest.approx(2 * 0.001 + 0.01 + 2 * 0.0005)
+
+
+def test_a_draft_forward_whose_position_was_refused_is_paid_for_too(target: Any, draft: Any) -> None:
+    seen: list[float] = []
+
+    class OneOfTwo(StoppingPolicy):
+        """Admits the first position and looks at the second."""
+
+        kind: ClassVar[str] = "one_of_two"
+
+        def admit(self, state: State, position: Tensor, signals: Any) -> tuple[Tensor, State]:
+            return position < 1, state
+
+        def learn(self, state: State, outcome: Any) -> State:
+            seen.append(float(outcome.seconds))
+            return state
+
+    fixed = {"draft_step": 0.001, "verify": 0.01, "verify_token": 0.0005}
+    engine = registry().engine("eager").from_models(target, draft, costs=fixed)
+    stats = engine.generate(PROMPTS[0], OneOfTwo(), max_new_tokens=9).stats
+    assert stats.draft_forwards > stats.drafted == stats.offered_by_position[0]
+    assert seen[0] == pytest.approx(2 * 0.001 + 0.01 + 0.0005)

@@ -1,0 +1,51 @@
+"""The cost model finds the costs that it was shown, and follows them when they change."""
+
+import pytest
+import torch
+
+from stopkit.costs import CostModel, FixedCosts
+
+CPU = torch.device("cpu")
+
+
+def known(model: CostModel) -> tuple[float, ...]:
+    costs = model.costs(CPU)
+    return tuple(float(cost) for cost in (costs.draft_step, costs.verify, costs.verify_token))
+
+
+def test_a_line_is_found() -> None:
+    model = CostModel()
+    for drafted in (0, 3, 1, 5, 2):
+        model.saw_draft_steps(0.002 * (drafted + 1), drafted + 1)
+        model.saw_verification(0.01 + 0.0005 * drafted, drafted)
+    assert known(model) == pytest.approx((0.002, 0.01, 0.0005))
+    costs = model.costs(CPU)
+    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.012])
+
+
+def test_blocks_of_one_length_tell_nothing_of_the_slope() -> None:
+    model = CostModel()
+    for _ in range(5):
+        model.saw_verification(0.012, 4)
+    assert known(model)[1:] == pytest.approx((0.012, 0.0))
+
+
+def test_old_measurements_fade() -> None:
+    model = CostModel()
+    for seconds in [0.1] * 50 + [0.01] * 500:
+        model.saw_draft_steps(seconds, 1)
+    assert known(model)[0] == pytest.approx(0.01, rel=0.01)
+
+
+def test_before_anything_is_measured_a_draft_step_is_a_tenth_of_a_target_step() -> None:
+    step, verify, token = known(CostModel())
+    assert (step / verify, token) == pytest.approx((0.1, 0.0))
+
+
+def test_fixed_costs_win() -> None:
+    model = CostModel(FixedCosts(draft_step=0.001, verify=0.01, verify_token=0.0002))
+    model.saw_draft_steps(5.0, 1)
+    model.saw_verification(5.0, 3)
+    assert known(model) == (0.001, 0.01, 0.0002)
+    assert model.round_seconds(3, 2, measured=9.0) == pytest.approx(0.003 + 0.01 + 0.0004)
+    assert CostModel().round_seconds(3, 2, measured=9.0) == 9.0
