@@ -106,6 +106,7 @@ class DraftController:
             accepted = torch.full_like(self._drafted, accepted)
         if seconds is None:
             seconds = time.perf_counter() - self._began
+            self.stopwatch.settle()  # an engine that knows its seconds has settled its stopwatch itself
         counts = torch.stack([self._active.long(), self._drafted, accepted]).tolist()
         outcome = RoundOutcome(
             context=self._context,

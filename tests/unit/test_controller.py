@@ -49,6 +49,12 @@ def test_nothing_drafted() -> None:
     assert controller.sequences[0].rounds == 20
 
 
+def test_time_spent_in_the_policy_is_settled_every_round() -> None:
+    stopwatch = loop("adaedl").stopwatch
+    assert 0 < stopwatch.seconds["policy"] < 60
+    assert len(stopwatch._open) == 1, "the last round's learn; nothing piles up"
+
+
 def test_tokens_are_counted() -> None:
     stats = loop("static:length=4").sequences[0]
     assert stats.tokens == stats.accepted + stats.rounds
