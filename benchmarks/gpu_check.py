@@ -44,11 +44,12 @@ def main() -> int:
     stopkit = "from stopkit.cli import main; main()"
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        steps = [[sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]]
+        surroundings = environment(Path(scratch))
+        steps = [[sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/engines"]]
         for dtype in ("float32", "bfloat16"):
             saved = RESULTS / f"compare-{device}-{dtype}.json"
             steps.append([sys.executable, "-c", stopkit, "compare", *COMPARE, "--dtype", dtype, "--json", str(saved)])
-        statuses = [subprocess.run(step, cwd=ROOT, env=environment(Path(scratch)), check=False) for step in steps]
+        statuses = [subprocess.run(step, cwd=ROOT, env=surroundings, check=False) for step in steps]
     return next((status.returncode for status in statuses if status.returncode), 0)
 
 

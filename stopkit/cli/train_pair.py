@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MODELS = {
-    "target": {"layers": 12, "width": 256, "heads": 4, "minutes": 75.0},
+    "target": {"layers": 12, "width": 256, "heads": 4, "minutes": 95.0},
     "draft": {"layers": 2, "width": 128, "heads": 2, "minutes": 10.0},
 }
 """Shape and training time of each model unless options say otherwise."""

@@ -95,8 +95,8 @@ def _fields(cls: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
 def _values(field: FieldInfo, annotation: Any = None) -> st.SearchStrategy[Any]:
     annotation = annotation or field.annotation
     bounds = {type(bound): bound for bound in field.metadata}
-    low = next((vars_of(bounds[kind]) for kind in (Ge, Gt) if kind in bounds), None)
-    high = next((vars_of(bounds[kind]) for kind in (Le, Lt) if kind in bounds), None)
+    low = next((_limit(bounds[kind]) for kind in (Ge, Gt) if kind in bounds), None)
+    high = next((_limit(bounds[kind]) for kind in (Le, Lt) if kind in bounds), None)
     if get_origin(annotation) is Literal:
         return st.sampled_from(get_args(annotation))
     if get_origin(annotation) in (Union, type(int | None)):
@@ -114,6 +114,6 @@ def _values(field: FieldInfo, annotation: Any = None) -> st.SearchStrategy[Any]:
     raise NotImplementedError(f"no strategy for {annotation}; teach tests/exact/strategies.py to draw it")
 
 
-def vars_of(bound: Any) -> Any:
+def _limit(bound: Any) -> Any:
     """The limit that an annotated_types bound holds."""
     return next(value for name in ("ge", "gt", "le", "lt") if (value := getattr(bound, name, None)) is not None)
