@@ -7,17 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stopkit.combinator import Combinator, NestedPolicy, SideBySide
     from stopkit.config import Config, load_config, load_engine, load_policy
     from stopkit.controller import DraftController
     from stopkit.costs import Costs
     from stopkit.engine import Engine, GenerationResult
     from stopkit.errors import GenerationError, InputError, PolicyError, StopkitError
     from stopkit.hookspecs import hookimpl
-    from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+    from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
     from stopkit.scalar import ScalarPolicy
+    from stopkit.state import State
     from stopkit.threshold import ThresholdPolicy
 
 _HOMES = {
+    "Combinator": "combinator",
     "Config": "config",
     "Costs": "costs",
     "DraftController": "controller",
@@ -26,12 +29,14 @@ _HOMES = {
     "GenerationError": "errors",
     "GenerationResult": "engine",
     "InputError": "errors",
+    "NestedPolicy": "combinator",
     "PolicyError": "errors",
     "RoundContext": "policy",
     "RoundOutcome": "policy",
     "ScalarPolicy": "scalar",
+    "SideBySide": "combinator",
     "Signals": "policy",
-    "State": "policy",
+    "State": "state",
     "StopkitError": "errors",
     "StoppingPolicy": "policy",
     "ThresholdPolicy": "threshold",
@@ -43,6 +48,7 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
+    "Combinator",
     "Config",
     "Costs",
     "DraftController",
@@ -51,10 +57,12 @@ __all__ = [
     "GenerationError",
     "GenerationResult",
     "InputError",
+    "NestedPolicy",
     "PolicyError",
     "RoundContext",
     "RoundOutcome",
     "ScalarPolicy",
+    "SideBySide",
     "Signals",
     "State",
     "StopkitError",

@@ -1,7 +1,8 @@
 """Run policies side by side and turn what they did into rows. Every policy meets the same prompts and seeds.
 
 Runs are interleaved: each batch is decoded by every policy in turn, in an order that rotates, so that a machine that
-warms up or slows down favours none. Speed-up is taken within a repeat, against autoregressive decoding of the same
+warms up or slows down favours none. What a policy carries over it keeps from batch to batch, and every repeat begins
+without. Speed-up is taken within a repeat, against autoregressive decoding of the same
 prompts at the same temperature; medians over the repeats follow.
 """
 
@@ -12,9 +13,9 @@ from typing import Any, TypeAlias
 
 from stopkit.completions import complete
 from stopkit.config import load_policy
-from stopkit.engine import Engine, GenerationOptions
+from stopkit.engine import Engine, GenerationOptions, GenerationResult
 from stopkit.policy import StoppingPolicy
-from stopkit.prompts import Batch, Prompt, batches
+from stopkit.prompts import Prompt, batches
 from stopkit.statistics import Statistics, total
 from stopkit.validation import validated
 
@@ -52,17 +53,19 @@ class Comparison:
         settings = {temperature: self._at(temperature) for temperature in self.temperatures}
         short = min(WARM_UP_TOKENS, self.options.max_new_tokens)
         for name in self.policies:
-            self._run(engine, name, parts[0], self._at(self.temperatures[0], max_new_tokens=short))
+            complete(engine, self.policies[name], parts[0], self._at(self.temperatures[0], max_new_tokens=short))
         turn = 0
         for _ in range(count):
-            done: dict[Cell, list[Statistics]] = {}
+            done: dict[Cell, list[GenerationResult]] = {}
             for temperature, setting in settings.items():
                 for batch in parts:
                     for name in _rotated(list(self.policies), turn):
-                        done.setdefault((name, temperature), []).append(self._run(engine, name, batch, setting))
+                        before = done.setdefault((name, temperature), [])
+                        learned = before[-1].state.outlived() if before else None
+                        before.append(complete(engine, self.policies[name], batch, setting, state=learned))
                         tick(name)
                     turn += 1
-            yield {cell: total(parts) for cell, parts in done.items()}
+            yield {cell: total([result.stats for result in results]) for cell, results in done.items()}
 
     def rows(self, engine: Engine, repeats: Sequence[Repeat]) -> list[dict[str, Any]]:
         """A row for every policy and temperature; none before the first repeat is complete.
@@ -91,9 +94,6 @@ class Comparison:
             "speedup_range": [min(speedups), max(speedups)],
             "repeats": len(repeats),
         }
-
-    def _run(self, engine: Engine, name: str, batch: Batch, options: GenerationOptions) -> Statistics:
-        return complete(engine, self.policies[name], batch, options).stats
 
     def _at(self, temperature: float, **changed: Any) -> GenerationOptions:
         fields = {**self.options.model_dump(), "temperature": temperature, **changed}

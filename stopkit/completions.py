@@ -8,6 +8,7 @@ from stopkit.engine import Engine, GenerationOptions, GenerationResult, Piece
 from stopkit.errors import InputError
 from stopkit.policy import StoppingPolicy
 from stopkit.prompts import Batch
+from stopkit.state import State
 
 Done = tuple[Batch, GenerationResult]
 
@@ -18,11 +19,12 @@ def complete(
     batch: Batch,
     options: GenerationOptions,
     on_piece: Callable[[Piece], None] | None = None,
+    state: State | None = None,
 ) -> GenerationResult:
     """Generate for one batch; an InputError about a prompt says where that prompt was written."""
     fields = options.model_dump()
     try:
-        return engine.generate(batch.texts, policy, seeds=batch.seeds, on_piece=on_piece, **fields)
+        return engine.generate(batch.texts, policy, seeds=batch.seeds, on_piece=on_piece, state=state, **fields)
     except InputError as error:
         raise batch.place(error) from error
 
@@ -33,11 +35,16 @@ def complete_all(
     parts: Sequence[Batch],
     options: GenerationOptions,
     on_piece: Callable[[Piece], None] | None = None,
+    state: State | None = None,
 ) -> Iterator[Done]:
-    """Every batch with its result, in order. What stops a batch early is raised after its partial result was given."""
+    """Every batch with its result, in order. What stops a batch early is raised after its partial result was given.
+
+    The first batch continues from `state`, each later one from what outlived the batch before.
+    """
     for batch in parts:
         try:
-            result = complete(engine, policy, batch, options, on_piece)
+            result = complete(engine, policy, batch, options, on_piece, state)
+            state = result.state.outlived()
         except BaseException as stopped:
             if partial := getattr(stopped, "partial", None):
                 yield batch, partial

@@ -1,7 +1,6 @@
 """Files to objects. A config names registered kinds and data paths; it can never import code."""
 
 import json
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,8 +19,6 @@ DEFAULT_POLICY = "adaedl"
 DEFAULT_ENGINE = {"kind": "eager"}
 ALIASES = {"autoregressive": {"kind": "static", "length": 0}}
 """Names for a policy with its parameters set."""
-COMMA = re.compile(r",(?![^\[{]*[\]}])")
-"""A comma that is not inside brackets."""
 
 
 class Config(BaseModel):
@@ -99,7 +96,7 @@ def parse_spec(text: str, where: str = "policy") -> dict[str, Any]:
     """
     kind, _, rest = text.partition(":")
     spec: dict[str, Any] = {"kind": kind.strip()}
-    for item in filter(None, COMMA.split(rest)):
+    for item in filter(None, _split(rest)):
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"{where}: {item!r} in {text!r} has no value; write KIND:field=value,field=value.")
@@ -162,6 +159,18 @@ def _kind(spec: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(kind, str):
         raise InputError(f"{where}.kind: must name a registered kind; got {kind!r}.")
     return kind, fields
+
+
+def _split(text: str) -> list[str]:
+    """The parts of `text` between commas that are not inside brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
 
 
 def _value(text: str) -> Any:

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from stopkit.costs import CostModel, FixedCosts
-from stopkit.errors import InputError, PolicyError
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+from stopkit.errors import PolicyError
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
 from stopkit.signals import compute
+from stopkit.state import State
 from stopkit.statistics import Statistics, Stopwatch
 
 
@@ -53,9 +54,8 @@ class DraftController:
         self.live = self._drafted > 0
         with self._verb("init"):
             self.state = policy.init(batch_size, self.device)
-        if state is not None and not state.matches(self.state):
-            raise InputError(f"state: is not that of {policy.kind!r} for {batch_size} sequences.")
-        self.state = state or self.state
+        if state is not None:
+            self.state = state.resumed(self.state)
 
     def plan(self, context: RoundContext | int) -> bool:
         """Begin a round; whether any row drafts. An int is the limit of every row of a loop that measures no costs."""
@@ -121,6 +121,18 @@ class DraftController:
         for sequence, active, *block in zip(self.sequences, *counts, strict=True):
             if active:
                 sequence.count_block(*block)
+
+    def select(self, index: Tensor) -> None:
+        """Between rounds: go on with the rows at `index` (long, any order), whose counts and state are kept."""
+        self.sequences = [self.sequences[row] for row in index.tolist()]
+        self.state = self.state.select(index)
+        self._drafted = torch.zeros_like(index)
+
+    def add(self, count: int) -> None:
+        """Between rounds: `count` new sequences after the others; they begin with what is shared."""
+        self.sequences += [Statistics() for _ in range(count)]
+        self.state = self.state.append(self.policy.init(count, self.device))
+        self._drafted = torch.zeros(len(self.sequences), dtype=torch.long, device=self.device)
 
     def _keep(self, state: State, rows: Tensor) -> None:
         """Take over the new state of `rows`; the others were shown values without meaning and keep theirs."""

@@ -2,7 +2,8 @@
 
 from stopkit.controller import DraftController
 from stopkit.engine import Decoding
-from stopkit.policy import State, StoppingPolicy
+from stopkit.policy import StoppingPolicy
+from stopkit.state import State
 
 
 def decode(policy: StoppingPolicy, decoding: Decoding, state: State | None = None) -> DraftController:

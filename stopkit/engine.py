@@ -10,10 +10,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from stopkit.costs import FixedCosts
 from stopkit.errors import InputError
-from stopkit.policy import Drawn, RoundContext, Signals, State, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, Signals, StoppingPolicy
 from stopkit.random import RandomSource
 from stopkit.sampling import Sampling
+from stopkit.state import State
 from stopkit.statistics import Statistics, Stopwatch
 from stopkit.validation import validated
 
@@ -172,6 +174,8 @@ class Engine(BaseModel, ABC):
 
     kind: ClassVar[str]
 
+    costs: FixedCosts | None = Field(default=None, description="fixed seconds a step, instead of measured ones")
+
     @classmethod
     @abstractmethod
     def from_models(cls, target: Any, draft: Any | None = None, tokenizer: Any | None = None, **fields: Any) -> Self:
@@ -200,7 +204,8 @@ class Engine(BaseModel, ABC):
         """Continue `prompts`, one batch side by side. `options` are the fields of GenerationOptions.
 
         The output's distribution is the target's own whatever the policy. A sequence's output depends on its prompt
-        and seed, not on its neighbours. `state` continues from what the policy learned in an earlier result.
+        and seed, not on its neighbours, unless the policy couples them. `state` goes on from an earlier result's: row
+        by row if there are as many prompts, else with what its sequences shared.
 
         Raises InputError for bad input and GenerationError when the target or the policy fails. Whatever stops a
         generation, an interrupt included, carries the result so far in its `partial` attribute.

@@ -9,61 +9,16 @@ engine's device. A verb must not branch in Python on a tensor's value, read a cl
 """
 
 from abc import ABC
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from stopkit.costs import Costs
-
-
-@dataclass(frozen=True)
-class State:
-    """What a policy remembers: a value that the engine passes in and gets back, never changed in place.
-
-    `rows` belong to sequences: the first dimension is B. `shared` belong to all sequences of an engine together.
-    `parts` are the states of policies nested in this one.
-    """
-
-    rows: Mapping[str, Tensor] = field(default_factory=dict)
-    shared: Mapping[str, Tensor] = field(default_factory=dict)
-    parts: "tuple[State, ...]" = ()
-
-    def select(self, index: Tensor) -> Self:
-        """The state of the rows at `index` (long, any length, repeats allowed); shared values stay."""
-        return replace(
-            self,
-            rows={name: value[index] for name, value in self.rows.items()},
-            parts=tuple(part.select(index) for part in self.parts),
-        )
-
-    def where(self, chosen: Tensor, other: Self) -> Self:
-        """Per row: this state where `chosen` (bool [B]) holds, else `other`; shared values are this state's."""
-        return replace(
-            self,
-            rows={
-                name: torch.where(chosen.view(-1, *[1] * (value.ndim - 1)), value, other.rows[name])
-                for name, value in self.rows.items()
-            },
-            parts=tuple(part.where(chosen, twin) for part, twin in zip(self.parts, other.parts, strict=True)),
-        )
-
-    def matches(self, other: "State") -> bool:
-        """Whether this has the same values, rows and shapes as `other`; what they hold does not matter."""
-        return _shapes(self) == _shapes(other)
-
-    @property
-    def couples_rows(self) -> bool:
-        """Whether rows can influence each other through shared values."""
-        return bool(self.shared) or any(part.couples_rows for part in self.parts)
-
-
-def _shapes(state: State) -> tuple[Any, ...]:
-    shapes = [{name: value.shape for name, value in scope.items()} for scope in (state.rows, state.shared)]
-    return (*shapes, *map(_shapes, state.parts))
+from stopkit.state import State
 
 
 class Signals:
@@ -79,6 +34,8 @@ class Signals:
     """[B], largest probability."""
     margin: Tensor
     """[B], largest minus second largest probability."""
+    probabilities: Tensor
+    """[B, V], the distribution that the three above describe."""
     logits: Tensor
     """[B, V], as the draft model gave them."""
     hidden_state: Tensor
@@ -118,6 +75,12 @@ class RoundContext:
     """[B] long, the most the engine can draft: what is left of max_new_tokens and of the context, 0 when finished."""
     costs: Costs
     """Seconds a draft step and a verification take on this engine."""
+    batch_size: Tensor = None  # type: ignore[assignment]
+    """0-dimensional long, how many sequences generate side by side in the engine; the active rows if not given."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size is None:
+            object.__setattr__(self, "batch_size", self.active.sum())
 
 
 @dataclass(frozen=True)
@@ -159,6 +122,16 @@ class StoppingPolicy(BaseModel, ABC):
     def required_signals(self) -> frozenset[str]:
         """The signals to compute for this policy; a policy that nests others adds theirs."""
         return self.signals
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether what happens in one row can change how much another drafts: because they share what was learned."""
+        return self.init(1, torch.device("cpu")).couples_rows
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Only what differs from the defaults."""
+        fields = type(self).model_fields
+        return [(name, value) for name, value in super().__repr_args__() if value != fields[str(name)].default]
 
     def init(self, batch_size: int, device: torch.device) -> State:
         """State before the first round of `batch_size` new sequences."""

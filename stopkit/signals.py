@@ -29,7 +29,12 @@ def margin(probabilities: Tensor) -> Tensor:
 
 
 OF_PROBABILITIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"entropy": entropy, "max_probability": max_probability, "margin": margin}
+    {
+        "entropy": entropy,
+        "max_probability": max_probability,
+        "margin": margin,
+        "probabilities": lambda probabilities: probabilities,
+    }
 )
 """The signals that are functions of the distribution shown to policies."""
 

@@ -10,6 +10,10 @@ from pydantic_core import ErrorDetails
 from stopkit.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
+HERE = "\0"
+"""Stands for the place of a nested block, which only the block around it knows."""
+NESTED = "nested"
+"""Type of a pydantic error whose lines are finished but for `HERE`."""
 
 
 def validated(cls: type[Model], data: Mapping[str, Any], where: str) -> Model:
@@ -31,6 +35,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
     path = ".".join([where, *(str(step) for step in details["loc"])]).strip(".")
+    if details["type"] == NESTED:
+        return details["msg"].replace(HERE, path)
     if details["type"] == "extra_forbidden":
         return f"{path}: unknown field.{did_you_mean(str(details['loc'][-1]), _fields(cls, details['loc'][:-1]))}"
     message = details["msg"].removeprefix("Value error, ")

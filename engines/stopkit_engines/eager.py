@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field, PrivateAttr
 
-from stopkit.costs import CostModel, FixedCosts
+from stopkit.costs import CostModel
 from stopkit.engine import Engine, Prompt, Request
 from stopkit.errors import InputError
 from stopkit.random import SeededRandomSource, sequence_seeds
@@ -44,7 +44,6 @@ class EagerEngine(Engine):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU"
     )
-    costs: FixedCosts | None = Field(default=None, description="fixed seconds a step, instead of measured ones")
 
     _models: Models | None = PrivateAttr(default=None)
     _costs: CostModel = PrivateAttr()

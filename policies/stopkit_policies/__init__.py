@@ -1,13 +1,32 @@
 """The policies that come with stopkit, registered as any plug-in registers its own. One file a policy."""
 
+from importlib import import_module
+
 from stopkit import StoppingPolicy, hookimpl
+
+POLICIES = {
+    "static": "Static",
+    "adaedl": "AdaEDL",
+    "max_probability": "MaxProbability",
+    "drawn_probability": "DrawnProbability",
+    "svip": "SVIP",
+    "margin": "Margin",
+    "joint_confidence": "JointConfidence",
+    "heuristic": "Heuristic",
+    "ema_length": "EMALength",
+    "batch_table": "BatchTable",
+    "best_length": "BestLength",
+    "bandit": "Bandit",
+    "first_of": "FirstOf",
+    "all_of": "AllOf",
+    "capped": "Capped",
+    "warmup": "Warmup",
+    "per_position": "PerPosition",
+}
+"""The class in each file, in the order in which they are listed."""
 
 
 @hookimpl
 def stopkit_policies() -> list[type[StoppingPolicy]]:
     """The built-in policies."""
-    from stopkit_policies.adaedl import AdaEDL
-    from stopkit_policies.max_probability import MaxProbability
-    from stopkit_policies.static import Static
-
-    return [AdaEDL, MaxProbability, Static]
+    return [getattr(import_module(f"stopkit_policies.{file}"), name) for file, name in POLICIES.items()]

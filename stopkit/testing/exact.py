@@ -16,6 +16,9 @@ from stopkit.testing.scripted import Script, ScriptedSource
 Distribution = dict[tuple[int, ...], float]
 """Probability of every continuation: `horizon` tokens, or fewer that end with an end-of-sequence token."""
 
+COSTS = {"draft_step": 0.1, "verify": 1.0, "verify_token": 0.05}
+"""Seconds: fixed, so that a policy that reads them decides the same in every branch."""
+
 PolicySpec = StoppingPolicy | str | Mapping[str, Any]
 
 
@@ -34,13 +37,13 @@ def exact_output_distribution(
     """The distribution of what the engine generates after `prompt`, over every random choice it can make.
 
     The engine is the one users run; only its RandomSource is replaced. Up to `rows` branches run as rows of one batch,
-    `neighbours` (other prompts) among them; a policy whose rows share state runs one branch at a time. `sampling` takes
+    `neighbours` (other prompts) among them; a policy that couples rows runs one branch at a time. `sampling` takes
     temperature, top_k, top_p and min_p.
     """
     chosen = load_policy(policy)
     cls = registry().engine(engine) if isinstance(engine, str) else engine
-    made = cls.from_models(target, draft)
-    if chosen.init(1, target.device).couples_rows:
+    made = cls.from_models(target, draft, costs=COSTS)
+    if chosen.couples_rows:
         neighbours, rows = (), 1
     prompts = [tuple(prompt), *map(tuple, neighbours)]
     found: list[Distribution] = [defaultdict(float) for _ in prompts]

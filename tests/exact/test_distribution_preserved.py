@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from stopkit import StoppingPolicy
 from stopkit.plugins import registry
 from stopkit.testing import assert_distribution_preserved
+from stopkit.testing.strategies import Case, cases, policies
 from tests.exact.adversarial import ADVERSARIAL
-from tests.exact.strategies import Case, cases, policies
 
 EVERY_POLICY = [*registry().policies.values(), *ADVERSARIAL]
 

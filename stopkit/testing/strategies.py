@@ -1,22 +1,28 @@
 """Hypothesis strategies: pairs of table models, prompts, sampling options, policies with any parameters."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import torch
-from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from stopkit import StoppingPolicy
-from stopkit.testing import TableModel
+from stopkit.combinator import Combinator
+from stopkit.plugins import registry
+from stopkit.policy import StoppingPolicy
+from stopkit.testing.table_model import TableModel
 
 SIZES = [(2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2), (3, 3)]
 """(vocabulary, horizon): every branch of the engine is run, so both stay small."""
 
 LONGEST = 4
 """Draft lengths are drawn up to here, one past the longest that fits the horizon."""
+
+SEVERAL = 3
+"""Most entries of a list or a table."""
 
 
 @dataclass(frozen=True)
@@ -85,35 +91,58 @@ def sampling(vocabulary: int) -> st.SearchStrategy[dict[str, Any]]:
 
 def policies(cls: type[StoppingPolicy]) -> st.SearchStrategy[StoppingPolicy]:
     """Any parameters that the policy's fields allow."""
-    return st.builds(lambda fields: cls(**fields), _fields(cls))
+    return _fields(cls).map(lambda fields: cls(**fields))
+
+
+def any_policy() -> st.SearchStrategy[StoppingPolicy]:
+    """Any registered policy that is made of no others, with any parameters."""
+    kinds = registry().policies.values()
+    return st.sampled_from([cls for cls in kinds if not issubclass(cls, Combinator)]).flatmap(policies)
 
 
 def _fields(cls: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({}, optional={name: _values(field) for name, field in cls.model_fields.items()})
+    drawn = {name: _values(field.annotation, field.metadata) for name, field in cls.model_fields.items()}
+    return st.fixed_dictionaries({}, optional=drawn)
 
 
-def _values(field: FieldInfo, annotation: Any = None) -> st.SearchStrategy[Any]:
-    annotation = annotation or field.annotation
-    bounds = {type(bound): bound for bound in field.metadata}
-    low = next((_limit(bounds[kind]) for kind in (Ge, Gt) if kind in bounds), None)
-    high = next((_limit(bounds[kind]) for kind in (Le, Lt) if kind in bounds), None)
+def _values(annotation: Any, metadata: Sequence[Any] = ()) -> st.SearchStrategy[Any]:
+    bounds = _bounds(metadata)
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        return _values(inner, [*metadata, *more])
     if get_origin(annotation) is Literal:
         return st.sampled_from(get_args(annotation))
-    if get_origin(annotation) in (Union, type(int | None)):
-        return st.one_of(*[_values(field, option) for option in get_args(annotation)])
+    if get_origin(annotation) in (Union, UnionType):
+        return st.one_of(*[_values(option, metadata) for option in get_args(annotation)])
+    if get_origin(annotation) is tuple:
+        items = _values(get_args(annotation)[0])
+        return st.lists(items, min_size=bounds.get("min_length", 0), max_size=SEVERAL).map(tuple)
+    if get_origin(annotation) is Mapping:
+        keys, values = map(_values, get_args(annotation))
+        return st.dictionaries(keys, values, min_size=bounds.get("min_length", 0), max_size=SEVERAL)
+    return _single(annotation, bounds)
+
+
+def _single(annotation: Any, bounds: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
     if annotation is type(None):
         return st.none()
     if annotation is bool:
         return st.booleans()
     if annotation is int:
-        return st.integers(low or 0, min(high or LONGEST, LONGEST))
+        return st.integers(low or 0, max(low or 0, min(LONGEST, high or LONGEST)))
     if annotation is float:
-        return st.floats(low or 0.0, 1.0 if high is None else high, exclude_min=Gt in bounds, exclude_max=Lt in bounds)
+        top = 1.0 if high is None else min(high, 1.0)
+        return st.floats(low or 0.0, top, exclude_min="gt" in bounds, exclude_max="lt" in bounds)
+    if isinstance(annotation, type) and issubclass(annotation, StoppingPolicy):
+        return any_policy()
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _fields(annotation)
-    raise NotImplementedError(f"no strategy for {annotation}; teach tests/exact/strategies.py to draw it")
+    raise NotImplementedError(f"no strategy for a field of type {annotation}; give the policy's fields yourself")
 
 
-def _limit(bound: Any) -> Any:
-    """The limit that an annotated_types bound holds."""
-    return next(value for name in ("ge", "gt", "le", "lt") if (value := getattr(bound, name, None)) is not None)
+def _bounds(metadata: Sequence[Any]) -> dict[str, Any]:
+    """The limits that annotated_types or a pydantic Field hold, by name."""
+    flat = [inner for item in metadata for inner in (item.metadata if isinstance(item, FieldInfo) else [item])]
+    names = ("ge", "gt", "le", "lt", "min_length")
+    return {name: limit for item in flat for name in names if (limit := getattr(item, name, None)) is not None}

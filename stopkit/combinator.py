@@ -1,0 +1,129 @@
+"""Policies made of policies: fields that hold any registered policy, and what every combinator does."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import torch
+from pydantic import BeforeValidator, PlainSerializer
+from pydantic_core import PydanticCustomError
+from torch import Tensor
+
+from stopkit.errors import InputError
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.state import State
+from stopkit.validation import HERE, NESTED
+
+
+def _load(value: Any) -> StoppingPolicy:
+    from stopkit.config import load_policy
+
+    try:
+        return load_policy(value, HERE)
+    except InputError as error:
+        raise PydanticCustomError(NESTED, "{lines}", {"lines": str(error)}) from None
+
+
+def _block(policy: StoppingPolicy) -> dict[str, Any]:
+    from stopkit.config import as_block
+
+    return as_block(policy)
+
+
+NestedPolicy = Annotated[StoppingPolicy, BeforeValidator(_load), PlainSerializer(_block)]
+"""A field that holds any registered policy: in a config its kind, KIND:field=value, or a table with its kind."""
+
+
+class Combinator(StoppingPolicy):
+    """A policy made of those in its fields; their states are the parts of its own."""
+
+    @property
+    @abstractmethod
+    def members(self) -> tuple[StoppingPolicy, ...]:
+        """The policies that this one is made of, always in the same order."""
+
+    @property
+    def required_signals(self) -> frozenset[str]:
+        return self.signals.union(*(member.required_signals for member in self.members))
+
+    @property
+    def couples_rows(self) -> bool:
+        return super().couples_rows or any(member.couples_rows for member in self.members)
+
+    def init(self, batch_size: int, device: torch.device) -> State:
+        return State(parts=tuple(member.init(batch_size, device) for member in self.members))
+
+    def pairs(self, state: State) -> "zip[tuple[StoppingPolicy, State]]":
+        """Each member with its own state."""
+        return zip(self.members, state.parts, strict=True)
+
+
+class SideBySide(Combinator):
+    """Members that each decide for themselves where to stop; `combine` says what becomes of their answers.
+
+    A member that has stopped is not asked again in that round. It learns from the part of the block that it would have
+    drafted itself, unless `taught` leaves it out.
+    """
+
+    @abstractmethod
+    def combine(self, state: State, answers: Tensor) -> Tensor:
+        """One answer a row, [B], from those of its n members, [B, n]: caps (long), or who still drafts (bool)."""
+
+    def taught(self, state: State, outcome: RoundOutcome) -> Tensor:
+        """Whose round it was, [B, n] bool: the members that learn from it. All of them, unless overridden."""
+        return outcome.context.active.unsqueeze(1).expand_as(state.rows["wants"])
+
+    def init(self, batch_size: int, device: torch.device) -> State:
+        count = torch.zeros(batch_size, len(self.members), dtype=torch.long, device=device)
+        scratch = {"wants": count > 0, "cap": count, "length": count}
+        return replace(super().init(batch_size, device), rows=scratch)
+
+    def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
+        asked = [member.plan(part, context) for member, part in self.pairs(state)]
+        cap = torch.stack([torch.minimum(answer, context.limit) for answer, _ in asked], 1)
+        state = replace(state, parts=tuple(part for _, part in asked))
+        state = state.put(wants=cap > 0, cap=cap, length=torch.zeros_like(cap))
+        return self.combine(state, cap), state
+
+    def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
+        state = self._ask(state, [member.admit(part, position, signals) for member, part in self.pairs(state)])
+        wants = state.rows["wants"]
+        return self.combine(state, wants), state.put(length=state.rows["length"] + wants)
+
+    def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
+        state = self._ask(state, [member.extend(part, position, signals, drawn) for member, part in self.pairs(state)])
+        wants = state.rows["wants"] & (position.unsqueeze(1) + 1 < state.rows["cap"])
+        return self.combine(state, wants), state.put(wants=wants)
+
+    def learn(self, state: State, outcome: RoundOutcome) -> State:
+        whose = self.taught(state, outcome).unbind(1)
+        lengths = state.rows["length"].unbind(1)
+        return replace(
+            state,
+            parts=tuple(
+                member.learn(part, own_part(outcome, length, learns)).where(learns, part)
+                for (member, part), length, learns in zip(self.pairs(state), lengths, whose, strict=True)
+            ),
+        )
+
+    def _ask(self, state: State, answers: Sequence[tuple[Tensor, State]]) -> State:
+        """The state after those who still draft were asked, and who of them still does."""
+        wanted = state.rows["wants"]
+        parts = tuple(
+            new if new is old else new.where(asked, old)
+            for (_, new), old, asked in zip(answers, state.parts, wanted.unbind(1), strict=True)
+        )
+        wants = wanted & torch.stack([answer for answer, _ in answers], 1)
+        return replace(state, parts=parts).put(wants=wants)
+
+
+def own_part(outcome: RoundOutcome, length: Tensor, rows: Tensor) -> RoundOutcome:
+    """The round as `rows` (bool [B]) would have had it with blocks of at most `length` [B]; others took no part."""
+    own = length.where(rows, 0)
+    return replace(
+        outcome,
+        context=replace(outcome.context, active=outcome.context.active & rows),
+        drafted=torch.minimum(outcome.drafted, own),
+        accepted=torch.minimum(outcome.accepted, own),
+    )
