@@ -6,7 +6,9 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options
+from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options, writable
+
+FILE = click.Path(path_type=Path)
 
 
 @click.command(cls=Command)
@@ -17,6 +19,8 @@ from stopkit.cli.options import json_option, load, model_options, prompts_from, 
 @sampling_options
 @model_options
 @click.option("--show-origin", is_flag=True, help="Show which tokens the draft proposed and which the target added.")
+@click.option("--load-state", type=FILE, help="Begin with what the policy had learned, from a file.")
+@click.option("--save-state", type=FILE, callback=writable, help="Keep what the policy has learned in a file.")
 @json_option
 def generate(
     prompt: str | None,
@@ -25,17 +29,21 @@ def generate(
     config: Path | None,
     batch_size: int,
     show_origin: bool,
+    load_state: Path | None,
+    save_state: Path | None,
     json_file: str | None,
     **options: Any,
 ) -> None:
     """Continue prompts by speculative decoding.
 
     The text goes to standard output as it is accepted, statistics to standard error. A config file's sections are
-    [policy], [engine] and [generation].
+    [policy], [engine] and [generation]. A state that is loaded goes on prompt by prompt if there are as many, else with
+    what the policy carries over.
     """
     prompts = prompts_from(prompt, prompt_file)
     chosen = load(config, options, policy=policy)
 
+    from stopkit import state_file
     from stopkit.cli.screen import Screen
     from stopkit.completions import Done, complete_all, rows
     from stopkit.conditions import conditions
@@ -43,12 +51,13 @@ def generate(
     from stopkit.report import summary, write_json
     from stopkit.statistics import total
 
+    state = state_file.load_state(load_state, chosen.policy) if load_state else None
     parts = batches(prompts, batch_size, chosen.generation.seed)
     screen = Screen(prompts, chosen.engine.token_texts if show_origin else None, silent=json_file == "-")
     live = screen.write if batch_size == 1 else None  # completions side by side are shown when they are done
     done: list[Done] = []
     try:
-        for batch, result in complete_all(chosen.engine, chosen.policy, parts, chosen.generation, live):
+        for batch, result in complete_all(chosen.engine, chosen.policy, parts, chosen.generation, live, state):
             done.append((batch, result))
             for continuation in result.continuations:
                 screen.close(continuation)
@@ -56,6 +65,8 @@ def generate(
         if done:
             screen.end()
             click.echo(summary(total([result.stats for _, result in done])), err=True)
+        if done and save_state:
+            state_file.save_state(save_state, chosen.policy, done[-1][1].state)
         if done and json_file:
             name = policy or (str(config) if config else chosen.policy.kind)
             made = rows(name, chosen.engine, chosen.generation, batch_size, done)

@@ -58,7 +58,7 @@ def json_option(function: Function) -> Function:
         "--json",
         "json_file",
         metavar="FILE",
-        callback=_writable,
+        callback=writable,
         help="Write conditions and rows as one JSON object; - is standard output.",
     )
     return made(function)
@@ -104,7 +104,7 @@ def _apply(options: tuple[Callable[[Any], Any], ...], function: Function) -> Fun
     return function
 
 
-def _writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse a place that cannot be written to before any work is done."""
     if value not in (None, "-") and not Path(str(value)).absolute().parent.is_dir():
         raise click.BadParameter(f"{value}: its folder does not exist.", context, parameter)

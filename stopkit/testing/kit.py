@@ -88,7 +88,8 @@ def _as_tests(checks: Sequence[Check], subject: Any, expected: Reasons | None, e
     cases = [pytest.param(test_of(check), id=check.name) for check in checks]
 
     def decorate(test: Test) -> Test:
-        return pytest.mark.stopkit(pytest.mark.parametrize("check", cases)(test))
+        marked: Test = pytest.mark.stopkit(pytest.mark.parametrize("check", cases)(test))
+        return marked
 
     return decorate
 

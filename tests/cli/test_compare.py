@@ -23,12 +23,12 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[Turn]:
     seen: list[Turn] = []
     complete = stopkit.compare.complete  # type: ignore[attr-defined]
 
-    def recorded(engine: Any, policy: Any, batch: Any, options: Any) -> Any:
+    def recorded(engine: Any, policy: Any, batch: Any, options: Any, **more: Any) -> Any:
         name = NAMES[0] if policy.kind == "static" and policy.length == 0 else NAMES[1 + (policy.kind != "static")]
         seen.append((name, options.temperature, batch.number, options.max_new_tokens))
         if len(seen) == INTERRUPTED_AT.get("turn"):
             raise KeyboardInterrupt
-        return complete(engine, policy, batch, options)
+        return complete(engine, policy, batch, options, **more)
 
     monkeypatch.setattr("stopkit.compare.complete", recorded)
     return seen

@@ -145,8 +145,15 @@ def test_what_a_policy_learned_can_be_carried_over(engine: Engine) -> None:
     first = engine.generate(PROMPTS, "adaedl", max_new_tokens=30)
     second = engine.generate(PROMPTS, "adaedl", max_new_tokens=1, state=first.state)
     assert second.state.rows["threshold"].tolist() == first.state.rows["threshold"].tolist() != [0.7] * len(PROMPTS)
-    with pytest.raises(InputError, match="state: is not that of 'adaedl' for 1 sequences"):
+    with pytest.raises(InputError, match="state: belongs to another number of sequences"):
         engine.generate(PROMPTS[0], "adaedl", state=first.state)
+
+
+def test_what_sequences_share_outlives_them(engine: Engine) -> None:
+    policy = "adaedl:carry_over=true"
+    first = engine.generate(PROMPTS, policy, max_new_tokens=30)
+    second = engine.generate(PROMPTS[0], policy, max_new_tokens=1, state=first.state)
+    assert second.state.shared["threshold"].tolist() == first.state.shared["threshold"].tolist() != [0.7]
 
 
 def test_text_prompts_and_token_prompts_agree() -> None:

@@ -116,6 +116,29 @@ def test_writing_into_what_it_is_shown_does_not_reach_the_engine() -> None:
 
 def test_a_state_of_another_policy_or_batch_is_refused() -> None:
     adaedl = load_policy("adaedl")
-    for state in (State(), adaedl.init(2, torch.device("cpu"))):
-        with pytest.raises(InputError, match="state: is not that of 'adaedl' for 1 sequences"):
-            DraftController(adaedl, state=state)
+    with pytest.raises(InputError, match="state: is not one of this policy"):
+        DraftController(adaedl, state=State())
+    with pytest.raises(InputError, match="state: belongs to another number of sequences"):
+        DraftController(adaedl, state=adaedl.init(2, torch.device("cpu")))
+
+
+def test_rows_come_and_go_between_rounds() -> None:
+    policy = load_policy("heuristic")
+    controller = DraftController(policy, 2)
+
+    def round_(drafts: int, accepted: list[int]) -> None:
+        drafting = controller.plan(drafts)
+        while drafting := drafting and controller.admit(torch.full((len(accepted), 2), 0.5)):
+            zero = torch.zeros(len(accepted))
+            drafting = controller.extend(Drawn(zero.long(), zero + 0.5))
+        controller.learn(torch.tensor(accepted))
+
+    round_(5, [5, 1])
+    assert controller.state.rows["length"].tolist() == [7, 4]
+    controller.add(1)
+    assert controller.state.rows["length"].tolist() == [7, 4, 5]
+    controller.select(torch.tensor([2, 0]))
+    round_(5, [0, 5])
+    assert controller.state.rows["length"].tolist() == [4, 9]
+    assert [sequence.accepted for sequence in controller.sequences] == [0, 10]
+    assert [sequence.rounds for sequence in controller.sequences] == [1, 2]

@@ -1,0 +1,66 @@
+"""What a policy learned, in a file: safetensors, with the policy that it belongs to."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stopkit.config import as_block
+from stopkit.errors import InputError
+from stopkit.policy import StoppingPolicy
+from stopkit.state import State
+
+FORMAT = "stopkit state 1"
+
+
+def save_state(path: str | Path, policy: StoppingPolicy, state: State) -> None:
+    """Write `state`; the file replaces an older one whole, or not at all. Raises InputError if it cannot be written."""
+    tensors = {name: value.detach().cpu().clone() for name, value in _flat(state)}
+    metadata = {"format": FORMAT, "policy": json.dumps(as_block(policy))}
+    unfinished = Path(f"{path}.unfinished")
+    try:
+        save_file(tensors, unfinished, metadata)
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from None
+
+
+def load_state(path: str | Path, policy: StoppingPolicy) -> State:
+    """The state that `save_state` wrote for such a policy.
+
+    Raises InputError if the file cannot be read, is no such file, or holds the state of a policy that remembers other
+    values.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or 'there is no such file'}.") from None
+    except SafetensorError:
+        raise InputError(f"{path}: is not a whole safetensors file.") from None
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: is not the state of a policy; --save-state writes one.")
+    saved = json.loads(metadata["policy"])
+    like = policy.init(1, torch.device("cpu"))
+    if saved["kind"] != policy.kind or tensors.keys() != dict(_flat(like)).keys():
+        raise InputError(f"{path}: is the state of {json.dumps(saved)}, which {policy!r} cannot go on from.")
+    return _tree(tensors, like)
+
+
+def _flat(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    for scope, values in (("rows", state.rows), ("shared", state.shared)):
+        yield from ((f"{prefix}{scope}.{name}", value) for name, value in values.items())
+    for number, part in enumerate(state.parts):
+        yield from _flat(part, f"{prefix}parts.{number}.")
+
+
+def _tree(tensors: Mapping[str, Tensor], like: State, prefix: str = "") -> State:
+    """The flat `tensors` in the tree of `like`."""
+    scopes = {"rows": like.rows, "shared": like.shared}
+    values = {scope: {name: tensors[f"{prefix}{scope}.{name}"] for name in names} for scope, names in scopes.items()}
+    parts = (_tree(tensors, part, f"{prefix}parts.{number}.") for number, part in enumerate(like.parts))
+    return State(**values, parts=tuple(parts))
