@@ -1,12 +1,16 @@
 """`stopkit policies`, `engines`, `plugins` and `schema`: what is installed, and what can be configured."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stopkit import InputError, load_config, load_policy
+from stopkit.config import as_block
 from stopkit.plugins import Plugin, registry
+from stopkit.schema import brief
 from tests.cli.conftest import Run
 
 
@@ -43,6 +47,32 @@ def test_one_policy(run: Run) -> None:
     shown = run("policies", "show", "adaedl").stdout
     for part in ("formula:", "source:", "distribution: stopkit", "adaedl.py", "controller.alpha", "≥ 0, ≤ 1"):
         assert part in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "kind_of_value", "default"),
+    [
+        ("first_of", "policies", "array of policy", '["adaedl", "max_probability"]'),
+        ("capped", "policy", "policy", '"adaedl"'),
+        ("per_position", "policies", "table of policy", '{"0": "max_probability", "2": "adaedl"}'),
+        ("batch_table", "table", "table of integer", '{"1": 3, "17": 2, "65": 0}'),
+        ("ema_length", "lengths", "array of integer", "[1, 3, 5, 7]"),
+    ],
+)
+def test_fields_that_hold_many_values_are_written_briefly(
+    run: Run, kind: str, name: str, kind_of_value: str, default: str
+) -> None:
+    (row,) = rows(run, "policies", "show", kind)
+    (field,) = [field for field in row["fields"] if field["name"] == name]
+    assert (field["type"], field["default"]) == (kind_of_value, default)
+
+
+def test_a_nested_policy_is_written_with_what_differs() -> None:
+    spec = {"kind": "first_of", "policies": ["static", {"kind": "capped", "policy": "adaedl:controller.alpha=0.5"}]}
+    assert brief(load_policy(spec)) == {
+        "kind": "first_of",
+        "policies": ["static", {"kind": "capped", "policy": {"kind": "adaedl", "controller": {"alpha": 0.5}}}],
+    }
 
 
 def test_a_policy_that_there_is_not(run: Run) -> None:
@@ -84,7 +114,9 @@ def test_the_schema_is_what_the_command_prints(run: Run, schema: dict[str, Any])
 
 def test_the_schema_is_closed_and_complete(schema: dict[str, Any]) -> None:
     assert set(schema["properties"]) == {"policy", "engine", "generation"}
-    variants = {block["properties"]["kind"]["const"]: block for block in schema["$defs"]["policy"]["oneOf"]}
+    blocks, in_one_line = schema["$defs"]["policy"]["anyOf"]
+    variants = {block["properties"]["kind"]["const"]: block for block in blocks["oneOf"]}
+    assert in_one_line["type"] == "string"
     assert set(variants) == {*registry().policies, "autoregressive"}
     assert set(variants["adaedl"]["properties"]) == {"kind", *registry().policies["adaedl"].model_fields}
     assert variants["adaedl"]["properties"]["gamma"]["exclusiveMinimum"] == 0
@@ -108,9 +140,13 @@ def test_every_table_is_closed_and_every_field_described(schema: dict[str, Any])
     found = tables(schema)
     assert len(found) > 5
     for table in found:
-        assert table["additionalProperties"] is False
-        for name, field in table["properties"].items():
-            assert field.get("description"), name
+        if "properties" in table:
+            assert table["additionalProperties"] is False
+            for name, field in table["properties"].items():
+                assert field.get("description"), name
+        else:  # a map: its keys are the user's, and numbers; the schema says what they lead to
+            assert table["propertyNames"] == {"pattern": "^[0-9]+$"}
+            assert isinstance(table["additionalProperties"], dict)
 
 
 def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
@@ -119,10 +155,50 @@ def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
     assert names <= set(schema["$defs"])
 
 
-def test_the_schema_accepts_what_is_accepted(schema: dict[str, Any]) -> None:
+ACCEPTED: list[Any] = [
+    {"policy": {"kind": "adaedl", "threshold": 0.7}, "engine": {"target": "x"}, "generation": {"stop": ["\n"]}},
+    {"policy": {"kind": "autoregressive"}},
+    {"policy": "adaedl:threshold=0.7"},
+    {"policy": {"kind": "first_of", "policies": ["svip", {"kind": "capped", "policy": {"kind": "margin"}}]}},
+    {"policy": {"kind": "per_position", "policies": {"0": "static:length=2", "2": {"kind": "adaedl"}}}},
+    {"policy": {"kind": "batch_table", "table": {"1": 4, "9": 0}}},
+]
+REFUSED: list[Any] = [
+    {"polcy": {}},
+    {"policy": {"kind": "adaedl", "gama": 1}},
+    {"policy": {"kind": "os.system"}},
+    {"policy": "os.system"},
+    {"policy": {"kind": "first_of", "policies": []}},
+    {"policy": {"kind": "first_of", "policies": [{"kind": "svip", "scal": 1}]}},
+    {"policy": {"kind": "capped", "policy": "adaedle"}},
+    {"policy": {"kind": "per_position", "policies": {"first": "static"}}},
+    {"policy": {"kind": "batch_table", "table": {"1": -1}}},
+]
+
+
+@pytest.fixture(scope="module")
+def valid(schema: dict[str, Any]) -> Callable[[Any], bool]:
+    """Whether the schema accepts a config."""
     jsonschema = pytest.importorskip("jsonschema", reason="checks the schema where jsonschema is installed")
-    good = {"policy": {"kind": "adaedl", "threshold": 0.7}, "engine": {"target": "x"}, "generation": {"stop": ["\n"]}}
-    jsonschema.validate(good, schema)
-    for bad in ({"policy": {"kind": "adaedl", "gama": 1}}, {"polcy": {}}, {"policy": {"kind": "os.system"}}):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(bad, schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    return lambda config: bool(validator.is_valid(config))
+
+
+@pytest.mark.parametrize("config", [*ACCEPTED, *REFUSED], ids=json.dumps)
+def test_the_schema_accepts_what_is_accepted(valid: Callable[[Any], bool], config: Any, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    if config in ACCEPTED:
+        load_config(path)
+    else:
+        with pytest.raises(InputError):
+            load_config(path)
+    assert valid(config) == (config in ACCEPTED)
+
+
+@pytest.mark.parametrize("kind", registry().policies)
+def test_the_schema_accepts_every_policy_as_it_is_saved(valid: Callable[[Any], bool], kind: str) -> None:
+    policy = load_policy(kind)
+    assert valid({"policy": as_block(policy)})
+    assert valid({"policy": brief(policy)})
+    assert load_policy(brief(policy)) == load_policy(as_block(policy)) == policy
