@@ -26,6 +26,7 @@ PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
     "Generate": ("Engine", "GenerationResult"),
     "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy"),
+    "Make a policy of policies": ("Combinator", "SideBySide", "NestedPolicy"),
     "What a policy is shown": ("Signals", "Drawn", "RoundContext", "RoundOutcome", "Costs", "State"),
     "Offer a plug-in": ("hookimpl",),
     "Drive a loop of your own": ("DraftController",),

@@ -8,6 +8,7 @@ from stopkit.cli.compare import compare
 from stopkit.cli.demo import demo
 from stopkit.cli.engines import engines
 from stopkit.cli.generate import generate
+from stopkit.cli.new_policy import new_policy
 from stopkit.cli.plugins import plugins
 from stopkit.cli.policies import policies
 from stopkit.cli.schema import schema
@@ -25,5 +26,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, generate, compare, policies, engines, plugins, schema, train_pair):
+for command in (demo, generate, compare, policies, engines, plugins, schema, new_policy, train_pair):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""The wheel holds three import packages, the bundled pair, and nothing else."""
+"""The wheel holds three import packages, the bundled pair, the templates, and nothing else."""
 
 import subprocess
 import sys
@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from stopkit.cli.new_policy import FILES
 
 ROOT = Path(__file__).parents[2]
 PAIR_LIMIT = 24 * 2**20
@@ -45,6 +47,10 @@ def test_no_file_is_left_out(wheel: zipfile.ZipFile) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
+
+
+def test_the_templates_are_there(wheel: zipfile.ZipFile) -> None:
+    assert {f"stopkit/template/{file}" for file in FILES} <= set(wheel.namelist())
 
 
 def test_the_bundled_pair_is_small_and_safe(wheel: zipfile.ZipFile) -> None:
