@@ -80,21 +80,24 @@ class SideBySide(Combinator):
         return replace(super().init(batch_size, device), rows=scratch)
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
-        asked = [member.plan(part, context) for member, part in self.pairs(state)]
-        cap = torch.stack([torch.minimum(answer, context.limit) for answer, _ in asked], 1)
-        state = replace(state, parts=tuple(part for _, part in asked))
-        state = state.put(wants=cap > 0, cap=cap, length=torch.zeros_like(cap))
+        caps, parts = zip(*(member.plan(part, context) for member, part in self.pairs(state)), strict=True)
+        cap = torch.minimum(torch.stack(caps, 1), context.limit.unsqueeze(1))
+        scratch = {"wants": cap > 0, "cap": cap, "length": torch.zeros_like(cap)}
+        state = State({**state.rows, **scratch}, state.shared, parts)
         return self.combine(state, cap), state
 
     def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
-        state = self._ask(state, [member.admit(part, position, signals) for member, part in self.pairs(state)])
-        wants = state.rows["wants"]
-        return self.combine(state, wants), state.put(length=state.rows["length"] + wants)
+        wants, parts = self._ask(state, [member.admit(part, position, signals) for member, part in self.pairs(state)])
+        length = state.rows["length"] + wants
+        state = State({**state.rows, "wants": wants, "length": length}, state.shared, parts)
+        return self.combine(state, wants), state
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        state = self._ask(state, [member.extend(part, position, signals, drawn) for member, part in self.pairs(state)])
-        wants = state.rows["wants"] & (position.unsqueeze(1) + 1 < state.rows["cap"])
-        return self.combine(state, wants), state.put(wants=wants)
+        answers = [member.extend(part, position, signals, drawn) for member, part in self.pairs(state)]
+        wants, parts = self._ask(state, answers)
+        wants = wants & (position.unsqueeze(1) + 1 < state.rows["cap"])
+        state = State({**state.rows, "wants": wants}, state.shared, parts)
+        return self.combine(state, wants), state
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         whose = self.taught(state, outcome).unbind(1)
@@ -107,15 +110,14 @@ class SideBySide(Combinator):
             ),
         )
 
-    def _ask(self, state: State, answers: Sequence[tuple[Tensor, State]]) -> State:
-        """The state after those who still draft were asked, and who of them still does."""
-        wanted = state.rows["wants"]
+    def _ask(self, state: State, answers: Sequence[tuple[Tensor, State]]) -> tuple[Tensor, tuple[State, ...]]:
+        """Which members still draft, [B, n] bool, and the new states of those that were asked."""
+        asked = state.rows["wants"]
         parts = tuple(
-            new if new is old else new.where(asked, old)
-            for (_, new), old, asked in zip(answers, state.parts, wanted.unbind(1), strict=True)
+            new if new is old else new.where(rows, old)
+            for (_, new), old, rows in zip(answers, state.parts, asked.unbind(1), strict=True)
         )
-        wants = wanted & torch.stack([answer for answer, _ in answers], 1)
-        return replace(state, parts=parts).put(wants=wants)
+        return asked & torch.stack([answer for answer, _ in answers], 1), parts
 
 
 def own_part(outcome: RoundOutcome, length: Tensor, rows: Tensor) -> RoundOutcome:

@@ -5,14 +5,18 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stopkit.policy import SIGNALS, Signals
+
+BLOCK = 256
 
 
 def entropy(probabilities: Tensor) -> Tensor:
     """Entropy in nats over the last dimension."""
-    total: Tensor = torch.special.entr(probabilities).sum(-1)
-    return total
+    smallest = torch.finfo(probabilities.dtype).tiny  # its logarithm is finite, so that 0·log 0 = 0
+    total: Tensor = torch.linalg.vecdot(probabilities, probabilities.clamp_min(smallest).log_())
+    return -total
 
 
 def max_probability(probabilities: Tensor) -> Tensor:
@@ -21,11 +25,15 @@ def max_probability(probabilities: Tensor) -> Tensor:
 
 
 def margin(probabilities: Tensor) -> Tensor:
-    """Largest minus second largest probability over the last dimension; the largest alone if there is one token."""
-    if probabilities.shape[-1] == 1:
-        return probabilities[..., 0]
-    first, second = probabilities.topk(2).values.unbind(-1)
-    return first - second
+    """Largest minus second largest probability over the last dimension; the largest alone if there is one token.
+
+    Both are in the two blocks with the largest maxima: searching those is several times faster than all of V.
+    """
+    *outer, size = probabilities.shape
+    blocks = functional.pad(probabilities, (0, -size % BLOCK)).view(*outer, -1, BLOCK)
+    best = blocks.amax(-1).topk(min(2, blocks.shape[-2])).indices.unsqueeze(-1)
+    two: Tensor = blocks.take_along_dim(best, -2).flatten(-2).topk(2).values
+    return two[..., 0] - two[..., 1]
 
 
 OF_PROBABILITIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(

@@ -79,6 +79,16 @@ def test_signal_values() -> None:
     assert (margin(uniform).tolist(), margin(torch.ones(1, 1)).tolist()) == ([0], [1])
 
 
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 1000])
+def test_the_margin_is_found_wherever_the_two_best_are(size: int) -> None:
+    generator = torch.Generator().manual_seed(size)
+    for scale in (0, 1, 5):
+        p = (scale * torch.randn(4, 3, size, generator=generator, dtype=torch.float64)).softmax(-1)
+        ordered = torch.nn.functional.pad(p, (0, 1)).sort(descending=True).values
+        assert torch.equal(margin(p), ordered[..., 0] - ordered[..., 1])
+        assert torch.allclose(entropy(p), torch.special.entr(p).sum(-1), rtol=1e-12)
+
+
 def test_only_what_was_asked_for_is_computed() -> None:
     def fail() -> torch.Tensor:
         raise AssertionError("the distribution was not needed")
