@@ -21,6 +21,9 @@ from stopkit.engine import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.schema import Field as ConfigField
 from stopkit.schema import config_schema, fields
+from stopkit.testing import Check
+from stopkit.testing.for_engines import ENGINE_CHECKS
+from stopkit.testing.for_policies import POLICY_CHECKS
 
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
@@ -144,12 +147,36 @@ def python() -> str:
     return _page(parts)
 
 
+def checks() -> str:
+    """Every check of the conformance kit."""
+    return _page(
+        [
+            "# Checks",
+            "What the conformance kit checks. [Test a policy](../how-to/test-a-policy.md) shows how to run it.",
+            *_groups("A policy", POLICY_CHECKS),
+            *_groups("An engine", ENGINE_CHECKS),
+        ]
+    )
+
+
+def _groups(title: str, found: Iterable[Check]) -> Iterator[str]:
+    """The checks by the file that they are in, whose first line says what they have in common."""
+    files: dict[str, list[Check]] = {}
+    for check in found:
+        files.setdefault(check.function.__module__, []).append(check)
+    yield f"## {title}"
+    for file, group in files.items():
+        yield f"*{_first_line(sys.modules[file])}*"
+        yield _table(("check", "what holds"), [(f"`{check.name}`", check.promise) for check in group])
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/policies.md": policies,
     "reference/engines.md": engines,
     "reference/command-line.md": command_line,
     "reference/config.md": config,
     "reference/statistics.md": statistics,
+    "reference/checks.md": checks,
     "reference/python.md": python,
 }
 
@@ -179,6 +206,10 @@ def _prose(cls: type[Any]) -> str:
     """What the file of `cls` says of it. Markdown wants an empty line before a list, a docstring does not."""
     text = inspect.getdoc(sys.modules[cls.__module__]) or inspect.getdoc(cls) or ""
     return re.sub(r"(?m)^(?![*\s])(.+)\n(?=\* )", r"\1\n\n", text)
+
+
+def _first_line(what: Any) -> str:
+    return (inspect.getdoc(what) or "").partition("\n")[0]
 
 
 def _fields(rows: Sequence[ConfigField]) -> str:

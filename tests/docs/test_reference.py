@@ -15,6 +15,8 @@ import stopkit
 from stopkit.cli import main
 from stopkit.engine import GenerationOptions
 from stopkit.plugins import registry
+from stopkit.testing.for_engines import ENGINE_CHECKS
+from stopkit.testing.for_policies import POLICY_CHECKS
 from tests.docs.pages import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the docs extra")
@@ -42,9 +44,7 @@ def test_every_policy_has_its_fields_listed(hooks: ModuleType) -> None:
 def test_the_readme_lists_the_built_in_policies() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     ours = f"stopkit {stopkit.__version__}"
-    assert sorted(listed) == sorted(
-        kind for kind, cls in registry().policies.items() if registry().origins[cls] == ours
-    )
+    assert listed == [kind for kind, cls in registry().policies.items() if registry().origins[cls] == ours]
 
 
 def test_every_engine_has_its_fields_listed(hooks: ModuleType) -> None:
@@ -62,6 +62,13 @@ def test_every_command_has_its_help_text(hooks: ModuleType) -> None:
         assert str(command.help).partition("\n")[0] in page
         if isinstance(command, click.Group):
             assert all(f"## stopkit {name} {inner}\n" in page for inner in command.commands)
+
+
+def test_every_check_is_listed_with_what_it_promises(hooks: ModuleType) -> None:
+    page = hooks.checks()
+    for check in (*POLICY_CHECKS, *ENGINE_CHECKS):
+        assert check.promise
+        assert f"| `{check.name}` | {check.promise} |" in page
 
 
 def test_every_generation_option_is_listed(hooks: ModuleType) -> None:
