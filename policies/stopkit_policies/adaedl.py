@@ -13,7 +13,8 @@ What the paper leaves open, and what is chosen here:
 * L, the maximum draft length, swept over 3, 7 and 16 in the paper: `max_draft`, 7
 * which distribution: the one that is sampled; at temperature 0, never run in the paper, the untempered softmax
 * a round with nothing drafted: `min_draft = 1` avoids it; with 0, such a round changes nothing
-* λ and the acceptance rate belong to a sequence and start afresh with each prompt
+* whether λ and the acceptance rate are kept from prompt to prompt: `carry_over`, false
+* whether the position that fails is wasted: `stop_token`, "exclude" as in the paper; "include" wastes no draft forward
 """
 
 from typing import ClassVar, Literal

@@ -5,17 +5,18 @@ the tokens per second of all rounds that policy i decided (a ratio of sums: what
 number, t the number of all. Only the policy that decided a round learns from it.
 
 `algorithm = "hedge"`: policy i with a probability proportional to exp(η·G_i). After a round, every policy that would
-have stopped within the drafted block has a known outcome; its gain grows by tokens − ρ·seconds, with ρ the tokens per
-second so far and seconds by the cost model. A policy that wanted more than was drafted gets the gain of the one that
-decided. All whose outcome is known learn from it, each from its own part of the block.
+have stopped within the drafted block has a known outcome; its gain grows by tokens − ρ·seconds, less that of the
+policy that decided, with ρ the tokens per second so far and seconds by the cost model. That of a policy that wanted
+more than was drafted stays. All whose outcome is known learn from it, each from its own part of the block.
 
 Sources: UCB1 over stopping rules, TapOut (arXiv 2511.02017); rewards in tokens per second, BanditSpec (arXiv
 2505.15141) and its code; full information, Not-a-Bandit (arXiv 2510.20064), which hedges among draft models.
 
-Choices: UCB1 supposes rewards in [0, 1], so rates are divided by the best of them; e = 0.2, the spread that such
-rates have. A policy keeps no random generator: Hedge takes the policy at the quantile frac(t·φ), φ the golden ratio,
-which visits each in its proportion. Gains are not normalised; η = 0.1 a token. What is learned is shared by all
-sequences of an engine, which then follow one policy at a time; else each sequence learns for itself.
+Choices: UCB1 supposes rewards in [0, 1], so rates are divided by the best of them; e = 0.2, below the textbook's 1,
+as rates of rules differ by tenths. A policy keeps no random generator: Hedge takes the policy at the quantile
+frac(t·φ), φ the golden ratio, which visits each in its proportion. Gains are not normalised; η = 0.1 a token. What is
+learned is shared by all sequences of an engine, which then follow one policy at a time; else each sequence learns for
+itself.
 """
 
 from typing import ClassVar, Literal
