@@ -173,6 +173,8 @@ class Engine(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ClassVar[str]
+    enumerable: ClassVar[bool] = True
+    """Whether every random choice goes through `Request.random` where one is given."""
 
     costs: FixedCosts | None = Field(default=None, description="fixed seconds a step, instead of measured ones")
 

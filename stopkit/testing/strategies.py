@@ -15,8 +15,12 @@ from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.testing.table_model import TableModel
 
-SIZES = [(2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2), (3, 3)]
+# Hypothesis draws the first of several values most often and shrinks to it, so the first is one that can show a mistake.
+SIZES = [(2, 2), (3, 2), (2, 3), (3, 3), (2, 4), (2, 1), (3, 1)]
 """(vocabulary, horizon): every branch of the engine is run, so both stay small."""
+
+DRAFT = 1
+"""First seed of a draft, so that the smallest pair is one of two models."""
 
 LONGEST = 4
 """Draft lengths are drawn up to here, one past the longest that fits the horizon."""
@@ -45,8 +49,8 @@ class Case:
 
 
 @st.composite
-def models(draw: st.DrawFn, vocabulary: int, may_end: bool) -> TableModel:
-    seed, scale = draw(st.integers(0, 10_000)), draw(st.sampled_from([0.3, 1.0, 3.0]))
+def models(draw: st.DrawFn, vocabulary: int, may_end: bool, first_seed: int = 0) -> TableModel:
+    seed, scale = first_seed + draw(st.integers(0, 10_000)), draw(st.sampled_from([1.0, 3.0, 0.3]))
     model = TableModel.random(
         vocabulary,
         torch.Generator().manual_seed(seed),
@@ -70,7 +74,7 @@ def cases(draw: st.DrawFn) -> Case:
     same = draw(st.integers(0, 9)) == 0
     return Case(
         target=target,
-        draft=target if same else draw(models(vocabulary, may_end=False)),
+        draft=target if same else draw(models(vocabulary, may_end=False, first_seed=DRAFT)),
         prompt=prompt,
         neighbours=draw(st.lists(prompts, max_size=2)),
         horizon=horizon,
@@ -80,7 +84,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 def sampling(vocabulary: int) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
-        {"temperature": st.sampled_from([0.0, 0.5, 1.0, 1.7])},
+        {"temperature": st.sampled_from([1.0, 0.5, 0.0, 1.7])},
         optional={
             "top_k": st.integers(1, vocabulary),
             "top_p": st.sampled_from([0.3, 0.7, 0.95]),

@@ -1,0 +1,104 @@
+"""The policy decides: what it is shown is true, and what it answers is done."""
+
+import torch
+
+from stopkit.engine import Engine
+from stopkit.errors import InputError
+from stopkit.signals import OF_PROBABILITIES
+from stopkit.testing.checks import Draw
+from stopkit.testing.exact import COSTS, reference_probabilities
+from stopkit.testing.for_engines.drafting import Recorder, Round
+from stopkit.testing.for_engines.workloads import Workload, raised, workloads
+
+CLOSE = 1e-9
+
+
+def recorded(
+    engine: type[Engine], draw: Draw, prompts: tuple[int, int] = (1, 3)
+) -> tuple[Workload, list[list[int]], list[Round]]:
+    """A workload that no sequence ends early, its tokens, and the rounds that made them."""
+    work = draw(workloads(may_end=False, prompts=prompts, policy=Recorder))
+    tokens = work.run(engine).tokens
+    assert isinstance(work.policy, Recorder)
+    return work, tokens, work.policy.rounds
+
+
+def blocks_are_as_long_as_the_policy_decides(engine: type[Engine], draw: Draw) -> None:
+    """No block passes the policy's cap or the limit, a refused position enters none, and none ends by itself."""
+    work, _, rounds = recorded(engine, draw)
+    left = [work.max_new_tokens] * len(work.prompts)
+    for number, one in enumerate(rounds):
+        for row, (drafted, accepted, limit) in enumerate(
+            zip(one.outcome.drafted.tolist(), one.outcome.accepted.tolist(), one.context.limit.tolist(), strict=True)
+        ):
+            where = f"round {number}, sequence {row}"
+            assert bool(one.context.active[row]) == (left[row] > 0), f"{where}: active is wrong with {left[row]} to go"
+            assert limit <= max(0, left[row] - 1), f"{where}: the limit is {limit} with {left[row]} tokens to go"
+            decided = one.drafted(row)
+            assert drafted == decided, f"{where}: {drafted} tokens were drafted, and the policy decided on {decided}"
+            for count in range(min(drafted + 1, len(one.positions))):
+                found = int(one.positions[count][row])
+                assert count == drafted or found == count, f"{where}: position {count} was called {found}"
+            assert 0 <= accepted <= drafted, f"{where}: {accepted} of {drafted} tokens are said to be accepted"
+            left[row] -= (accepted + 1) * (left[row] > 0)
+
+
+def signals_describe_the_drafts_distribution(engine: type[Engine], draw: Draw) -> None:
+    """The signals and the probability of a drawn token are those of the draft after exactly that prefix."""
+    work, (tokens,), rounds = recorded(engine, draw, prompts=(1, 1))
+    shown_sampling = work.sampling if work.sampling["temperature"] else {}
+    prefix = list(work.prompts[0])
+    for one in rounds:
+        block: list[int] = []
+        for position in range(len(one.signals)):
+            seen, signals = prefix + block, one.signals[position]
+            logits = work.draft(input_ids=torch.tensor([seen])).logits[0, -1]
+            shown = torch.tensor(reference_probabilities(logits.tolist(), **shown_sampling), dtype=torch.float64)
+            expected = {"logits": logits, **{name: of(shown) for name, of in OF_PROBABILITIES.items()}}
+            for name, value in expected.items():
+                found = getattr(signals, name)[0]
+                assert torch.allclose(found.double(), value.double(), rtol=0, atol=CLOSE), (
+                    f"after {seen}, {name} is {value.tolist()} and the policy was shown {found.tolist()}"
+                )
+            if position < len(one.drawn):
+                drawn = one.drawn[position]
+                block.append(int(drawn.token[0]))
+                q = reference_probabilities(logits.tolist(), **work.sampling)[block[-1]]
+                assert q > 0, f"after {seen}, token {block[-1]} was drawn, whose probability is 0"
+                told = float(drawn.probability[0])
+                assert abs(q - told) < CLOSE, (
+                    f"after {seen}, {block[-1]} is drawn with probability {q}, and {told} is told"
+                )
+        accepted = int(one.outcome.accepted[0])
+        assert tokens[len(prefix) - len(work.prompts[0]) :][:accepted] == block[:accepted], (
+            f"after {prefix}, {accepted} tokens of {block} were accepted, and the output is {tokens}"
+        )
+        prefix = work.prompts[0] + tokens[: len(prefix) - len(work.prompts[0]) + accepted + 1]
+
+
+def fixed_costs_are_told_and_charged(engine: type[Engine], draw: Draw) -> None:
+    """With `costs` fixed the policy is told these and no others, and a round takes exactly what they add up to."""
+    _, _, rounds = recorded(engine, draw)
+    for number, one in enumerate(rounds):
+        told = {name: float(getattr(one.context.costs, name)) for name in COSTS}
+        assert told == COSTS, f"round {number}: the costs are fixed at {COSTS}, and the policy was told {told}"
+        steps, longest = len(one.signals), int(one.outcome.drafted.max())
+        expected = COSTS["draft_step"] * steps + COSTS["verify"] + COSTS["verify_token"] * longest
+        assert abs(float(one.outcome.seconds) - expected) < CLOSE, (
+            f"round {number}: {steps} draft steps and a block of {longest} take {expected} s at these costs, and "
+            f"{float(one.outcome.seconds)} s were told"
+        )
+
+
+def a_generation_goes_on_from_a_state(engine: type[Engine], draw: Draw) -> None:
+    """`state` begins with what an earlier result's policy remembered; one that does not fit is refused."""
+    work, _, rounds = recorded(engine, draw)
+    before = work.run(engine)
+    rounds.clear()
+    after = work.run(engine, state=before.state)
+    begun, left = rounds[0].state["turn"].tolist(), before.state["turn"].tolist()
+    assert begun == left, f"a generation ended with turn {left}, and the one that goes on from it began with {begun}"
+    assert len(after.state["turn"]) == len(work.prompts), "the state does not hold the sequences of the result"
+    more = [*work.prompts, [0]]
+    error = raised(InputError, lambda: work.run(engine, prompts=more, seeds=None, state=before.state))
+    assert "state" in str(error), f"the error does not name the state: {error}"

@@ -1,0 +1,376 @@
+"""The tester is tested: for every check of the conformance kit there is a broken engine that it catches.
+
+Each mutant replaces one function of the eager engine by a wrong one and names the check that must fail.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+import stopkit_engines.cached_model as cached_model
+import stopkit_engines.decoding as decoding
+import stopkit_engines.eager as eager
+import stopkit_engines.rows as rows
+from stopkit import Engine, GenerationError, StoppingPolicy
+from stopkit.costs import CostModel
+from stopkit.engine import Commitment, GenerationOptions, Origin, Piece
+from stopkit.random import SeededRandomSource, sequence_seeds
+from stopkit.sampling import Sampling, softmax
+from stopkit.testing.checks import Check, Verdict
+from stopkit.testing.for_engines import ENGINE_CHECKS
+from stopkit.testing.for_engines.drafting import Blocks
+from stopkit.verification import next_distribution
+from stopkit_engines.cached_model import CachedModel
+
+EagerEngine, EagerDecoding = eager.EagerEngine, decoding.EagerDecoding
+Patch = Callable[[pytest.MonkeyPatch], type[Engine] | None]
+MUTANTS: dict[str, tuple[str, Patch]] = {}
+CHECKS: dict[str, Check] = {check.name: check for check in ENGINE_CHECKS}
+
+
+def caught_by(check: str) -> Callable[[Patch], Patch]:
+    """Register a way to break the engine, in place or by a class of its own, and the check that must catch it."""
+
+    def register(patch: Patch) -> Patch:
+        MUTANTS[patch.__name__] = (check, patch)
+        return patch
+
+    return register
+
+
+@caught_by("greedy_tokens_are_the_targets_own")
+def greedy_is_only_almost_greedy(patch: pytest.MonkeyPatch) -> None:
+    probabilities = Sampling.probabilities
+    warm = Sampling(temperature=0.3)
+    patch.setattr(
+        Sampling, "probabilities", lambda self, logits: probabilities(self if self.temperature else warm, logits)
+    )
+
+
+@caught_by("greedy_tokens_are_those_of_transformers")
+def positions_are_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    forward = CachedModel.forward
+
+    def wrong(self: Any, *args: Any, **options: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            called = self.model.forward
+            inner.setattr(
+                self.model, "forward", lambda position_ids, **rest: called(position_ids=position_ids // 2, **rest)
+            )
+            return forward(self, *args, **options)
+
+    patch.setattr(CachedModel, "forward", wrong)
+
+
+@caught_by("the_output_distribution_is_the_targets")
+def residual_missing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoding, "next_distribution", lambda p, q, accepted: p[torch.arange(len(p)), accepted])
+
+
+@caught_by("the_output_distribution_is_the_targets")
+def draws_by_itself_in_secret(patch: pytest.MonkeyPatch) -> None:
+    start = EagerEngine.start
+
+    def wrong(self: Any, request: Any) -> Any:
+        made = start(self, request)
+        made._random = SeededRandomSource(range(made.batch_size), made.device)
+        return made
+
+    patch.setattr(EagerEngine, "start", wrong)
+
+
+@caught_by("samples_fit_the_targets_distribution")
+def draws_by_itself_and_residual_missing(patch: pytest.MonkeyPatch) -> type[Engine]:
+    class OwnRandomness(EagerEngine):
+        """Says that it takes no source of randomness."""
+
+        enumerable: ClassVar[bool] = False
+
+    residual_missing(patch)
+    return OwnRandomness
+
+
+@caught_by("tokens_that_truncation_removes_are_never_generated")
+def top_p_ignored(patch: pytest.MonkeyPatch) -> None:
+    truncate = Sampling._truncate
+    patch.setattr(Sampling, "_truncate", lambda self, p: truncate(self.model_copy(update={"top_p": None}), p))
+
+
+@caught_by("logits_processors_are_applied")
+def logits_processors_are_shown_the_prefix_of_the_round(patch: pytest.MonkeyPatch) -> None:
+    process = EagerDecoding._process
+
+    def wrong(self: Any, logits: Tensor, first: Tensor) -> Tensor:
+        return torch.cat([process(self, column, self._length) for column in logits.split(1, 1)], 1)
+
+    patch.setattr(EagerDecoding, "_process", wrong)
+
+
+@caught_by("rows_do_not_depend_on_their_neighbours")
+def a_draw_of_one_row_moves_all_generators(patch: pytest.MonkeyPatch) -> None:
+    uniform = SeededRandomSource._uniform
+    patch.setattr(SeededRandomSource, "_uniform", lambda self, rows: uniform(self, rows.any().expand_as(rows)))
+
+
+@caught_by("equal_seeds_repeat_a_run")
+def seeds_from_elsewhere(patch: pytest.MonkeyPatch) -> None:
+    runs = itertools.count()
+    patch.setattr(eager, "sequence_seeds", lambda seed, count: sequence_seeds(next(runs), count))
+
+
+@caught_by("other_seeds_give_other_samples")
+def seeds_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(eager, "sequence_seeds", lambda seed, count: sequence_seeds(0, count))
+
+
+@caught_by("other_seeds_give_other_samples")
+def one_seed_for_all_sequences(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(eager, "sequence_seeds", lambda seed, count: sequence_seeds(seed, 1) * count)
+
+
+@caught_by("sequences_end_where_they_must")
+def end_of_sequence_only_seen_at_the_end_of_a_round(patch: pytest.MonkeyPatch) -> None:
+    emit = rows.Row.emit
+
+    def wrong(self: Any, index: int, accepted: list[int], own: int, origin: Origin, ends: Any) -> Piece:
+        return emit(self, index, accepted, own, origin, ends if own in ends else ())
+
+    patch.setattr(rows.Row, "emit", wrong)
+
+
+@caught_by("sequences_end_where_they_must")
+def a_full_context_is_called_length(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rows.Row, "cramped", property(lambda self: False, lambda self, value: None), raising=False)
+
+
+@caught_by("stop_strings_end_the_text")
+def stop_strings_across_tokens_missed(patch: pytest.MonkeyPatch) -> None:
+    push = rows.TextStream.push
+
+    def wrong(self: Any, tokens: list[int]) -> int:
+        self._hold = 0
+        return push(self, tokens)
+
+    patch.setattr(rows.TextStream, "push", wrong)
+
+
+@caught_by("what_is_streamed_is_what_is_returned")
+def only_accepted_tokens_are_streamed(patch: pytest.MonkeyPatch) -> None:
+    emit = rows.Row.emit
+
+    def wrong(self: Any, *args: Any) -> Piece:
+        piece = emit(self, *args)
+        return piece._replace(tokens=piece.tokens[:-1])
+
+    patch.setattr(rows.Row, "emit", wrong)
+
+
+@caught_by("origins_tell_drafted_tokens_from_the_targets_own")
+def every_token_is_said_to_be_accepted(patch: pytest.MonkeyPatch) -> None:
+    emit = rows.Row.emit
+    patch.setattr(
+        rows.Row,
+        "emit",
+        lambda self, index, accepted, own, origin, ends: emit(self, index, accepted, own, Origin.ACCEPTED, ends),
+    )
+
+
+@caught_by("blocks_are_as_long_as_the_policy_decides")
+def cap_ignored(patch: pytest.MonkeyPatch) -> None:
+    class Eager(StoppingPolicy):
+        """Drafts one token more than the policy that it hides."""
+
+        kind: ClassVar[str] = "one_more"
+        inner: Any
+
+        init = property(lambda self: self.inner.init)  # type: ignore[assignment]
+        admit = property(lambda self: self.inner.admit)  # type: ignore[assignment]
+        extend = property(lambda self: self.inner.extend)  # type: ignore[assignment]
+        learn = property(lambda self: self.inner.learn)  # type: ignore[assignment]
+
+        @property
+        def required_signals(self) -> frozenset[str]:
+            signals: frozenset[str] = self.inner.required_signals
+            return signals
+
+        def plan(self, state: Any, context: Any) -> Any:
+            cap, state = self.inner.plan(state, context)
+            return cap + 1, state
+
+    generate = EagerEngine.generate
+    patch.setattr(
+        EagerEngine,
+        "generate",
+        lambda self, prompts, policy, **options: generate(self, prompts, Eager(inner=policy), **options),
+    )
+
+
+@caught_by("blocks_are_as_long_as_the_policy_decides")
+def refused_rows_draw_beside_the_others(patch: pytest.MonkeyPatch) -> None:
+    commit = EagerDecoding.commit
+
+    def wrong(self: Any, live: Tensor) -> Commitment:
+        return commit(self, self._active)
+
+    patch.setattr(EagerDecoding, "commit", wrong)
+
+
+@caught_by("signals_describe_the_drafts_distribution")
+def signals_from_before_truncation(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(GenerationOptions, "shown", lambda self, logits, probabilities: softmax(logits))
+
+
+@caught_by("fixed_costs_are_told_and_charged")
+def seconds_are_measured_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(CostModel, "round_seconds", lambda self, steps, drafted, measured: measured)
+
+
+@caught_by("a_generation_goes_on_from_a_state")
+def state_ignored(patch: pytest.MonkeyPatch) -> None:
+    generate = EagerEngine.generate
+    patch.setattr(
+        EagerEngine,
+        "generate",
+        lambda self, prompts, policy, state=None, **options: generate(self, prompts, policy, **options),
+    )
+
+
+@caught_by("statistics_add_up")
+def bonus_token_dropped(patch: pytest.MonkeyPatch) -> None:
+    emit = rows.Row.emit
+
+    def wrong(self: Any, index: int, accepted: list[int], own: int, origin: Origin, ends: Any) -> Piece:
+        if accepted and origin == Origin.BONUS:
+            *accepted, own = accepted
+        return emit(self, index, accepted, own, origin, ends)
+
+    patch.setattr(rows.Row, "emit", wrong)
+
+
+@caught_by("statistics_add_up")
+def total_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    result = EagerDecoding.result
+
+    def wrong(self: Any, controller: Any) -> Any:
+        made = result(self, controller)
+        made.stats.drafted += 1
+        return made
+
+    patch.setattr(EagerDecoding, "result", wrong)
+
+
+@caught_by("statistics_count_what_the_policy_saw")
+def the_last_round_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    result = EagerDecoding.result
+
+    def wrong(self: Any, controller: Any) -> Any:
+        made = result(self, controller)
+        for stats in (made.stats, *(continuation.stats for continuation in made.continuations)):
+            stats.offered_by_position = stats.offered_by_position[:-1]
+            stats.accepted_by_position = stats.accepted_by_position[:-1]
+            stats.drafted, stats.accepted = sum(stats.offered_by_position), sum(stats.accepted_by_position)
+        return made
+
+    patch.setattr(EagerDecoding, "result", wrong)
+
+
+@caught_by("no_draft_forward_is_run_for_nothing")
+def the_draft_follows_along(patch: pytest.MonkeyPatch) -> None:
+    verify = EagerDecoding.verify
+
+    def wrong(self: Any) -> Any:
+        if self._draft is not None and self._steps == 0:
+            self._draft.forward(self._tokens, self._length, keep=1)
+        return verify(self)
+
+    patch.setattr(EagerDecoding, "verify", wrong)
+
+
+@caught_by("a_failing_policy_loses_nothing")
+def partial_results_are_lost(patch: pytest.MonkeyPatch) -> None:
+    generate = EagerEngine.generate
+
+    def wrong(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return generate(self, *args, **options)
+        except GenerationError as error:
+            raise GenerationError(str(error)) from error
+
+    patch.setattr(EagerEngine, "generate", wrong)
+
+
+@caught_by("an_interrupt_loses_nothing")
+def an_interrupt_loses_the_round(patch: pytest.MonkeyPatch) -> None:
+    emit = rows.Row.emit
+
+    def wrong(self: Any, *args: Any) -> Piece:
+        kept, self.continuation = self.continuation, rows.Continuation()
+        piece = emit(self, *args)
+        self.continuation = kept
+        return piece
+
+    patch.setattr(rows.Row, "emit", wrong)
+
+
+@caught_by("a_draft_gone_bad_changes_nothing")
+def a_draft_gone_bad_is_drawn_from(patch: pytest.MonkeyPatch) -> None:
+    propose = EagerDecoding.propose
+    patch.setattr(EagerDecoding, "propose", lambda self, live: propose(self, live)._replace(usable=live))
+
+
+@caught_by("a_target_gone_bad_is_an_error")
+def a_target_gone_bad_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decoding, "_finite", lambda logits: torch.ones(logits.shape[:-1], dtype=torch.bool))
+
+
+@caught_by("wrong_prompts_are_refused")
+def an_empty_prompt_is_continued(patch: pytest.MonkeyPatch) -> None:
+    encode = eager._encode
+    patch.setattr(eager, "_encode", lambda prompt, *rest: encode(prompt or [0], *rest))
+
+
+@caught_by("wrong_prompts_are_refused")
+def the_prompt_is_not_named(patch: pytest.MonkeyPatch) -> None:
+    encode = eager._encode
+    patch.setattr(eager, "_encode", lambda prompt, index, *rest: encode(prompt, 0, *rest))
+
+
+@caught_by("wrong_options_are_refused")
+def unknown_options_are_ignored(patch: pytest.MonkeyPatch) -> None:
+    generate = EagerEngine.generate
+
+    def wrong(self: Any, prompts: Any, policy: Any, **options: Any) -> Any:
+        options.pop("temprature", None)
+        return generate(self, prompts, policy, **options)
+
+    patch.setattr(EagerEngine, "generate", wrong)
+
+
+@caught_by("drafting_needs_a_draft_model")
+def the_target_drafts_where_there_is_no_draft(patch: pytest.MonkeyPatch) -> None:
+    made = EagerEngine.from_models.__func__
+    patch.setattr(
+        EagerEngine,
+        "from_models",
+        classmethod(
+            lambda cls, target, draft=None, *rest, **fields: made(cls, target, draft or target, *rest, **fields)
+        ),
+    )
+
+
+def test_every_check_has_a_mutant() -> None:
+    assert {check for check, _ in MUTANTS.values()} == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, patch = MUTANTS[name]
+    unbroken = CHECKS[check].run(EagerEngine, examples=5)
+    assert unbroken.verdict == Verdict.PASSED, str(unbroken)
+    broken = CHECKS[check].run(patch(monkeypatch) or EagerEngine)
+    assert broken.verdict == Verdict.FAILED
+    assert broken.reason
