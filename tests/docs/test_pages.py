@@ -38,9 +38,9 @@ def an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for name, module in list(sys.modules.items()):
+    for imported, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
+            del sys.modules[imported]
     registry.cache_clear()
 
 
