@@ -44,9 +44,7 @@ HELP_WIDTH = 100
 def policies() -> str:
     """Every registered policy."""
     found = registry().policies
-    overview = [
-        (f"[`{kind}`](#{_anchor(kind)})", f"`{cls.formula}`" if cls.formula else "") for kind, cls in found.items()
-    ]
+    overview = [(f"[`{kind}`](#{_anchor(kind)})", _code(cls.formula)) for kind, cls in found.items()]
     parts = [
         "# Policies",
         "Everything that is installed, as `stopkit policies show KIND` prints it. Fields are set in the `[policy]` "
@@ -196,7 +194,7 @@ def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Co
 
 
 def _origin(cls: type[Any]) -> str:
-    lines = [("Rule", f"`{cls.formula}`")] if getattr(cls, "formula", "") else []
+    lines = [("Rule", _code(cls.formula))] if getattr(cls, "formula", "") else []
     lines += [("Source", cls.source)] if getattr(cls, "source", "") else []
     lines += [("Class", f"`{cls.__module__}.{cls.__name__}`"), ("From", registry().origins[cls])]
     return "<br>\n".join(f"**{title}:** {text}" for title, text in lines)
@@ -228,7 +226,8 @@ def _reference(name: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
+    """`text` as code, whether or not it holds code itself."""
+    return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""
 
 
 def _anchor(kind: str) -> str:
