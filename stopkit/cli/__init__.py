@@ -4,6 +4,7 @@ import click
 
 from stopkit import __version__
 from stopkit.cli.app import App
+from stopkit.cli.check import check
 from stopkit.cli.compare import compare
 from stopkit.cli.demo import demo
 from stopkit.cli.engines import engines
@@ -26,5 +27,5 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, generate, compare, policies, engines, plugins, schema, new_policy, train_pair):
+for command in (demo, generate, compare, policies, engines, plugins, schema, check, new_policy, train_pair):
     main.add_command(command)

@@ -7,8 +7,9 @@ from typing import Any, Protocol, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 
-from stopkit.errors import InputError
+from stopkit.errors import InputError, StopkitError
 from stopkit.validation import did_you_mean
 
 T = TypeVar("T")
@@ -111,10 +112,18 @@ class Check:
             on_every_example()
         except Skipped as skipped:
             return Result(self.name, Verdict.SKIPPED, str(skipped))
-        except Exception as error:
-            reason = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            return Result(self.name, Verdict.FAILED, reason, "\n".join(drawn))
+        except Exception as raised:
+            error = raised.exceptions[0] if isinstance(raised, FlakyFailure) else raised  # on some runs, not on others
+            return Result(self.name, Verdict.FAILED, _reason(error), "\n".join(drawn))
         return Result(self.name, Verdict.PASSED)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FlakyFailure):
+        return f"{_reason(error.exceptions[0])}\nand it does not fail every time: something is remembered, or random"
+    if isinstance(error.__cause__, AssertionError):  # raised by the check, where a caller put it in words of its own
+        return str(error.__cause__)
+    return str(error) if isinstance(error, AssertionError | StopkitError) else f"{type(error).__name__}: {error}"
 
 
 def judged(result: Result, expected: Mapping[str, str]) -> Result:

@@ -15,7 +15,7 @@ from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.testing.table_model import TableModel
 
-# Hypothesis draws the first of several values most often and shrinks to it, so the first is one that can show a mistake.
+# Hypothesis draws the first of several values most often and shrinks to it: let it be one that can show a mistake.
 SIZES = [(2, 2), (3, 2), (2, 3), (3, 3), (2, 4), (2, 1), (3, 1)]
 """(vocabulary, horizon): every branch of the engine is run, so both stay small."""
 
@@ -43,8 +43,8 @@ class Case:
     def __repr__(self) -> str:
         target, draft = (f"seed {model.seed}, scale {model.scale}" for model in (self.target, self.draft))
         return (
-            f"Case(V={self.target.config.vocab_size}, target {target}, draft {draft}, {self.prompt=}, "
-            f"{self.neighbours=}, {self.horizon=}, {self.sampling=})"
+            f"Case(V={self.target.config.vocab_size}, target {target}, draft {draft}, prompt={self.prompt}, "
+            f"neighbours={self.neighbours}, horizon={self.horizon}, sampling={self.sampling})"
         )
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import stopkit_engines.cached_model as cached_model
 import stopkit_engines.decoding as decoding
 import stopkit_engines.eager as eager
 import stopkit_engines.rows as rows
@@ -22,11 +21,11 @@ from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing.checks import Check, Verdict
 from stopkit.testing.for_engines import ENGINE_CHECKS
-from stopkit.testing.for_engines.drafting import Blocks
-from stopkit.verification import next_distribution
 from stopkit_engines.cached_model import CachedModel
+from stopkit_engines.decoding import EagerDecoding
+from stopkit_engines.eager import EagerEngine
+from stopkit_engines.text import TextStream
 
-EagerEngine, EagerDecoding = eager.EagerEngine, decoding.EagerDecoding
 Patch = Callable[[pytest.MonkeyPatch], type[Engine] | None]
 MUTANTS: dict[str, tuple[str, Patch]] = {}
 CHECKS: dict[str, Check] = {check.name: check for check in ENGINE_CHECKS}
@@ -105,7 +104,7 @@ def logits_processors_are_shown_the_prefix_of_the_round(patch: pytest.MonkeyPatc
     process = EagerDecoding._process
 
     def wrong(self: Any, logits: Tensor, first: Tensor) -> Tensor:
-        return torch.cat([process(self, column, self._length) for column in logits.split(1, 1)], 1)
+        return torch.cat([process(self, column, self._length) for column in torch.split(logits, 1, 1)], 1)
 
     patch.setattr(EagerDecoding, "_process", wrong)
 
@@ -149,13 +148,13 @@ def a_full_context_is_called_length(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("stop_strings_end_the_text")
 def stop_strings_across_tokens_missed(patch: pytest.MonkeyPatch) -> None:
-    push = rows.TextStream.push
+    push = TextStream.push
 
     def wrong(self: Any, tokens: list[int]) -> int:
         self._hold = 0
         return push(self, tokens)
 
-    patch.setattr(rows.TextStream, "push", wrong)
+    patch.setattr(TextStream, "push", wrong)
 
 
 @caught_by("what_is_streamed_is_what_is_returned")
@@ -187,10 +186,10 @@ def cap_ignored(patch: pytest.MonkeyPatch) -> None:
         kind: ClassVar[str] = "one_more"
         inner: Any
 
-        init = property(lambda self: self.inner.init)  # type: ignore[assignment]
-        admit = property(lambda self: self.inner.admit)  # type: ignore[assignment]
-        extend = property(lambda self: self.inner.extend)  # type: ignore[assignment]
-        learn = property(lambda self: self.inner.learn)  # type: ignore[assignment]
+        init = property(lambda self: self.inner.init)
+        admit = property(lambda self: self.inner.admit)
+        extend = property(lambda self: self.inner.extend)
+        learn = property(lambda self: self.inner.learn)
 
         @property
         def required_signals(self) -> frozenset[str]:

@@ -12,7 +12,6 @@ from stopkit.policy import SIGNALS, Drawn, RoundContext, RoundOutcome, Signals, 
 from stopkit.state import State
 from stopkit.testing.strategies import LONGEST
 
-
 CAPS = (2, LONGEST, 3, 1, 0)
 
 

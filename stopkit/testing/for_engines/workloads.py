@@ -34,7 +34,7 @@ class Workload:
     def __repr__(self) -> str:
         return (
             f"Workload(target={described(self.target)}, draft={described(self.draft)}, prompts={self.prompts}, "
-            f"policy={self.policy}, max_new_tokens={self.max_new_tokens}, sampling={self.sampling})"
+            f"policy={self.policy!r}, max_new_tokens={self.max_new_tokens}, sampling={self.sampling})"
         )
 
     @property

@@ -1,0 +1,86 @@
+"""`stopkit check`: does a policy or an engine keep every promise that is asked of it?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import json_option, quiet
+
+if TYPE_CHECKING:
+    from stopkit.testing.checks import Check, Result
+
+
+@click.command(cls=Command)
+@click.argument("kind")
+@click.option("--examples", type=click.IntRange(min=1), metavar="N", help="Most examples of a check; 40 if not given.")
+@json_option
+def check(kind: str, examples: int | None, json_file: str | None) -> None:
+    """Check that a policy or an engine keeps its promises.
+
+    KIND is a policy (KIND, KIND:field=value or a config file) or the kind of an engine. A check tries examples, the
+    same ones every time; if it fails, the smallest that makes it fail is shown. An engine is given small models.
+    """
+    from rich.live import Live
+
+    from stopkit.conditions import conditions
+    from stopkit.errors import StopkitError
+    from stopkit.report import Column, console, table, text, write_json
+    from stopkit.testing.checks import EXAMPLES
+    from stopkit.testing.kit import results
+
+    quiet()
+    subject, checks = _subject(kind)
+    most = examples or EXAMPLES
+    done: list[Result] = []
+    columns = (
+        *(text(name, name) for name in ("check", "promise", "verdict")),
+        Column("reason", "reason", lambda row: row.get("reason", "").partition("\n")[0], right=False),
+    )
+    try:
+        with Live(console=console(stderr=True), transient=True) as live:
+            for result in results(checks, subject, {}, most):
+                done.append(result)
+                live.update(table(_rows(checks, done), columns))
+    finally:
+        if json_file != "-":
+            console().print(table(_rows(checks, done), columns))
+        if json_file:
+            write_json(json_file, conditions(subject=kind, examples=most), _rows(checks[: len(done)], done))
+    failed = [result for result in done if not result.good]
+    if json_file != "-":
+        for result in failed:
+            console().print(f"\n{result}", soft_wrap=True)
+    if failed:
+        raise StopkitError(f"{kind}: {len(failed)} of {len(done)} checks failed.")
+
+
+def _subject(kind: str) -> "tuple[Any, Sequence[Check]]":
+    """The policy or engine class that `kind` names, and what is asked of it."""
+    from stopkit.config import ALIASES, READERS, load_policy, parse_spec
+    from stopkit.errors import InputError
+    from stopkit.plugins import registry
+    from stopkit.testing.for_engines import ENGINE_CHECKS
+    from stopkit.testing.for_policies import POLICY_CHECKS
+    from stopkit.validation import did_you_mean
+
+    engines, policies = registry().engines, [*registry().policies, *ALIASES]
+    if kind in engines:
+        return engines[kind], ENGINE_CHECKS
+    if Path(kind).suffix not in READERS:
+        name = parse_spec(kind, "KIND")["kind"]
+        if name in engines:
+            raise InputError(f"KIND: an engine is checked by its kind alone; write {name}.")
+        if name not in policies:
+            raise InputError(f"KIND: there is no policy or engine {name!r}.{did_you_mean(name, [*policies, *engines])}")
+    return load_policy(kind), POLICY_CHECKS
+
+
+def _rows(checks: "Sequence[Check]", done: "Sequence[Result]") -> list[dict[str, Any]]:
+    """Every check with what is known of it."""
+    about = [{"check": check.name, "promise": check.promise} for check in checks]
+    return [row | (asdict(result) if result else {}) for row, result in zip_longest(about, done)]
