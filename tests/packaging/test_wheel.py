@@ -33,7 +33,14 @@ def test_every_package_is_typed_and_plugged_in(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert {f"{package}/py.typed" for package in ("stopkit", "stopkit_policies", "stopkit_engines")} <= names
     points = wheel.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
-    for line in ("[stopkit]", "policies = stopkit_policies", "engines = stopkit_engines", "stopkit = stopkit.cli:main"):
+    for line in (
+        "[stopkit]",
+        "policies = stopkit_policies",
+        "engines = stopkit_engines",
+        "stopkit = stopkit.cli:main",
+        "[pytest11]",
+        "stopkit = stopkit.pytest_plugin",
+    ):
         assert line in points.splitlines()
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
