@@ -1,0 +1,68 @@
+"""Every policy that is registered keeps every promise, with its default fields and with others that matter."""
+
+import pytest
+
+from stopkit import ScalarPolicy, StoppingPolicy, load_policy
+from stopkit.plugins import registry
+from stopkit.testing.checks import Verdict
+from stopkit.testing.kit import check_policy, policy_checks
+from tests.exact.adversarial import EntropyInverted, Erratic, Gossip, Greedy, Periodic, TokenDependent
+
+FEW = 15
+SETTINGS = [
+    "adaedl:carry_over=true",
+    "adaedl:stop_token=include,min_draft=0",
+    "autoregressive",
+    "bandit:algorithm=hedge",
+    "bandit:carry_over=false",
+    "bandit:carry_over=false,algorithm=hedge",
+    "best_length:carry_over=false,max_draft=3,probe_every=2",
+    "drawn_probability:distribution=untempered,update=algorithm1",
+    "drawn_probability:update=roc",
+    "drawn_probability:update=roc,carry_over=true",
+    "ema_length:lengths=[0,1,3],warmup=0,update_every=1",
+    "ema_length:carry_over=false,warmup=1,update_every=2",
+    "first_of:policies=['bandit','svip',{kind='capped',policy='all_of'}]",
+    "heuristic:carry_over=true",
+    "per_position:policies={0='ema_length',3={kind='warmup',rounds=1}}",
+    "warmup:first='joint_confidence',then='bandit',rounds=2,carry_over=true",
+]
+"""Fields that choose another mechanism, or another scope of what is learned."""
+ON_THE_HOST = {
+    "compiles_without_a_break",
+    "decides_on_the_device_of_the_engine",
+    "decides_without_waiting_for_the_device",
+}
+LOOSE_FIELDS = {
+    "describes_every_field": "a policy of the tests",
+    "bounds_every_number": "its seed may be any number",
+}
+
+
+@pytest.mark.parametrize("spec", [*registry().policies, *SETTINGS])
+def test_registered_policy_conforms(spec: str) -> None:
+    policy = load_policy(spec)
+    skipped = {result.check for result in check_policy(policy, examples=FEW) if result.verdict == Verdict.SKIPPED}
+    assert skipped == ({"shares_only_what_it_declares"} if policy.couples_rows else set())
+
+
+@pytest.mark.parametrize("cls", [EntropyInverted, Gossip, Greedy], ids=lambda cls: cls.kind)
+def test_bad_advice_conforms(cls: type[StoppingPolicy]) -> None:
+    check_policy(cls, examples=FEW)
+
+
+@pytest.mark.parametrize("policy", [Erratic(seed=3), TokenDependent()], ids=lambda policy: policy.kind)
+def test_bad_manners_are_expected(policy: StoppingPolicy) -> None:
+    reasons = LOOSE_FIELDS if isinstance(policy, Erratic) else {"describes_every_field": "a policy of the tests"}
+    check_policy(policy, expected_failures=reasons, examples=FEW)
+
+
+@policy_checks(Periodic, examples=FEW)
+def test_scalar_policy(check) -> None:
+    check()
+
+
+def test_scalar_policy_is_excused_from_tensors_only() -> None:
+    assert issubclass(Periodic, ScalarPolicy)
+    found = check_policy(Periodic, examples=1)
+    assert {result.check for result in found if result.verdict == Verdict.SKIPPED} == ON_THE_HOST
