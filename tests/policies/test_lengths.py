@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.policies.blocks import FLAG, HUNDREDTHS, blocks
+from tests.policies.blocks import HUNDREDTHS, blocks
 from tests.policies.lockstep import Run, agree, runs
 
 MARK = st.integers(-8, 8).map(lambda count: count / 4)
@@ -17,18 +17,17 @@ def test_static(block: dict[str, Any], run: Run) -> None:
     agree(block, run)
 
 
-@given(
-    block=blocks(
+@pytest.mark.parametrize("carry_over", [False, True])
+@given(data=st.data(), run=runs(rounds=8, longest=12))
+def test_heuristic(carry_over: bool, data: st.DataObject, run: Run) -> None:
+    block = blocks(
         "heuristic",
+        {"carry_over": carry_over},
         start=st.integers(1, 6),
         increase=st.integers(0, 3),
         decrease=st.integers(0, 3),
-        carry_over=FLAG,
-    ),
-    run=runs(rounds=8, longest=9),
-)
-def test_heuristic(block: dict[str, Any], run: Run) -> None:
-    agree(block, run)
+    )
+    agree(data.draw(block), run)
 
 
 @pytest.mark.parametrize("carry_over", [False, True])

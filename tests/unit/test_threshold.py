@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stopkit import Costs, Drawn, RoundContext, RoundOutcome, Signals, State, ThresholdPolicy, load_policy
+from stopkit.threshold import MovingThreshold
 
 CPU = torch.device("cpu")
 
@@ -26,7 +27,7 @@ def outcome(drafted: list[int], accepted: list[int]) -> RoundOutcome:
     )
 
 
-def after(policy: ThresholdPolicy, *rounds: tuple[int, int]) -> tuple[float, float]:
+def after(policy: MovingThreshold, *rounds: tuple[int, int]) -> tuple[float, float]:
     state = policy.init(1, CPU)
     for drafted, accepted in rounds:
         state = policy.learn(state, outcome([drafted], [accepted]))
@@ -52,6 +53,30 @@ def test_algorithm_1_by_hand(rounds: list[tuple[int, int]], threshold: float, ra
     policy = load_policy("adaedl:threshold=0.7,max_draft=4")
     assert isinstance(policy, ThresholdPolicy)
     assert after(policy, *rounds) == pytest.approx((threshold, rate), abs=1e-6)
+
+
+DRAFT_AND_VERIFY = [
+    # as above, with L = 8 and AR = 0 to begin with: three perfect rounds still raise λ
+    ((8, 8), 0.501, 0.5),
+    ((8, 8), 0.502, 0.75),
+    ((8, 8), 0.503, 0.875),
+    ((8, 8), 0.503, 0.9375),  # AR ≥ α, drafted = L: λ stays
+    ((4, 4), 0.502, 0.96875),  # AR ≥ α, drafted ≠ L: λ falls
+    ((8, 7), 0.502, 0.921875),  # drafted = L although accepted ≠ L: λ stays
+    ((0, 0), 0.502, 0.921875),
+    ((8, 0), 0.503, 0.4609375),
+]
+
+
+def test_draft_and_verify_by_hand() -> None:
+    policy = load_policy(
+        "drawn_probability:update=algorithm1,distribution=untempered,threshold=0.5,max_draft=8,"
+        "controller={full='drafted',initial_acceptance_rate=0}"
+    )
+    assert isinstance(policy, MovingThreshold)
+    for count, (_, threshold, rate) in enumerate(DRAFT_AND_VERIFY, 1):
+        rounds = [counts for counts, _, _ in DRAFT_AND_VERIFY[:count]]
+        assert after(policy, *rounds) == pytest.approx((threshold, rate), abs=1e-6), rounds
 
 
 def test_the_constants_are_parameters() -> None:

@@ -6,9 +6,9 @@ reference of a config block, as `load_policy` makes the policy.
 
 from typing import Any
 
+from tests.policies.references.base import KINDS, Block, Reading, Seconds, Seen, learn_together
 from tests.policies.references.choosing import AllOf, Bandit, Capped, FirstOf, PerPosition, Warmup
 from tests.policies.references.lengths import BatchTable, BestLength, EmaLength, Heuristic, Static
-from tests.policies.references.reading import KINDS, Block, Reading, Seconds, Seen, learn_together
 from tests.policies.references.thresholds import (
     AdaEDL,
     DrawnProbability,

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import reject
 
-from tests.policies.references.reading import Block, Reading, Seconds, Seen, largest
+from tests.policies.references.base import Block, Reading, Seconds, Seen, largest
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 

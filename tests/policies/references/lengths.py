@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from tests.policies.references.reading import Block, Reading, Seconds, largest, less
+from tests.policies.references.base import Block, Reading, Seconds, largest, less
 
 
 class Static(Reading):

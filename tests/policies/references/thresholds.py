@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import reject
 
-from tests.policies.references.reading import NEAR, Block, Reading, Seconds, Seen, less
+from tests.policies.references.base import NEAR, Block, Reading, Seconds, Seen, less
 
 ALGORITHM_1 = {
     "alpha": 0.9,
