@@ -9,7 +9,7 @@ from stopkit.testing import engine_checks
 Test = Callable[[Callable[[], None]], None]
 
 
-def tests_of(engine: type[Engine]) -> Test:
+def conformance(engine: type[Engine]) -> Test:
     @engine_checks(engine)
     def test(check: Callable[[], None]) -> None:
         check()
@@ -17,4 +17,4 @@ def tests_of(engine: type[Engine]) -> Test:
     return test
 
 
-globals().update({f"test_{kind}": tests_of(cls) for kind, cls in registry().engines.items()})
+globals().update({f"test_{kind}": conformance(cls) for kind, cls in registry().engines.items()})
