@@ -112,8 +112,7 @@ class Check:
             on_every_example()
         except Skipped as skipped:
             return Result(self.name, Verdict.SKIPPED, str(skipped))
-        except Exception as raised:
-            error = raised.exceptions[0] if isinstance(raised, FlakyFailure) else raised  # on some runs, not on others
+        except Exception as error:
             return Result(self.name, Verdict.FAILED, _reason(error), "\n".join(drawn))
         return Result(self.name, Verdict.PASSED)
 
@@ -122,8 +121,10 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FlakyFailure):
         return f"{_reason(error.exceptions[0])}\nand it does not fail every time: something is remembered, or random"
     if isinstance(error.__cause__, AssertionError):  # raised by the check, where a caller put it in words of its own
-        return str(error.__cause__)
-    return str(error) if isinstance(error, AssertionError | StopkitError) else f"{type(error).__name__}: {error}"
+        return _reason(error.__cause__)
+    if isinstance(error, AssertionError):
+        return str(error).partition("\nassert ")[0]  # pytest, where it rewrites the checks, adds the expression
+    return str(error) if isinstance(error, StopkitError) else f"{type(error).__name__}: {error}"
 
 
 def judged(result: Result, expected: Mapping[str, str]) -> Result:

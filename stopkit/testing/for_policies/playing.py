@@ -180,8 +180,10 @@ def differences(one: State, other: State) -> list[str]:
 def assert_same(one: Play, other: Play, rows: Sequence[int], here: str, there: str) -> None:
     """Raise AssertionError unless row `i` of `one` fared, and is remembered, as row `rows[i]` of `other`."""
     for row, twin in enumerate(rows):
-        turns, twins = one.turns[row], other.turns[twin]
-        assert turns == twins, f"sequence {one.who[row]} drafts differently.\n{here}: {turns}\n{there}: {twins}"
+        for number, (turn, other_turn) in enumerate(zip(one.turns[row], other.turns[twin], strict=True)):
+            assert turn == other_turn, (
+                f"sequence {one.who[row]} drafts differently in round {number}.\n{here}: {turn}\n{there}: {other_turn}"
+            )
     memory = other.state.select(one.who.new_tensor(rows))
     for place in differences(one.state, memory):
         mine, its = (dict(values(state)).get(place) for state in (one.state, memory))
