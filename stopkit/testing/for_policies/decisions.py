@@ -13,6 +13,9 @@ from stopkit.testing.checks import Draw, Skipped
 from stopkit.testing.for_policies.playing import Play, differences, identical, straight_round, values, watched
 from stopkit.testing.rounds import Rounds, rounds
 
+SMALL = {"sequences": 2, "rounds": 1, "vocabulary": 3, "longest": 2, "scale": 1.0, "accepted": "some", "steady": True}
+"""Compiling takes long, so that there is little to shrink."""
+
 
 def gives_decisions_over_the_rows(policy: StoppingPolicy, draw: Draw) -> None:
     """Every decision is a tensor [B] on the engine's device: long from `plan`, bool from `admit` and `extend`."""
@@ -61,7 +64,7 @@ def compiles_without_a_break(policy: StoppingPolicy, draw: Draw) -> None:
     _require_tensors(policy)
     if not is_dynamo_supported():
         raise Skipped("torch.compile does not work with this Python or platform")
-    given = _round(policy, draw(rounds(rounds=1, longest=2)))
+    given = _round(policy, draw(rounds(**SMALL)))
     decisions, state = straight_round(policy, *given)
     torch.compiler.reset()
     with _in_words("torch.compile breaks off"):
