@@ -54,8 +54,17 @@ def main() -> None:
     long = prompts[: arguments.prompts // 3]
     found["paths"] = {name: paths(engine, specs, long, arguments.tokens) for name, specs in PATHS.items()}
     RESULTS.mkdir(exist_ok=True)
-    result = {"conditions": conditions(**vars(arguments), engine=engine.costs.model_dump()), "rows": [found]}  # type: ignore[union-attr]
-    (RESULTS / "rules.json").write_text(json.dumps(result, indent=1) + "\n")
+    result = {"conditions": conditions(**vars(arguments), engine=engine.costs.model_dump()), "rows": [rounded(found)]}  # type: ignore[union-attr]
+    (RESULTS / "rules.json").write_text(json.dumps(result) + "\n")
+
+
+def rounded(value: Any) -> Any:
+    """With numbers to four decimals, as many as a figure shows."""
+    if isinstance(value, dict):
+        return {str(key): rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner) for inner in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 @torch.inference_mode()

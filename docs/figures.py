@@ -86,8 +86,9 @@ def thresholds(data: Data) -> None:
     _, panel = plt.subplots(figsize=(7, 3))
     for spec, path in data["paths"]["adaedl"].items():
         panel.plot(path["threshold"], label=f"from λ = {spec.split('=')[1].split(',')[0]}")
-    panel.set(xlabel="round", ylabel="λ", ylim=(0, 1))
-    panel.legend(loc="lower left", ncols=4, fontsize=8)
+    panel.axhline(1, linestyle=":", color=INK, linewidth=1)
+    panel.set(xlabel="round", ylabel="λ", ylim=(0, 2))
+    panel.legend(loc="upper left", ncols=2, fontsize=8)
 
 
 def lengths(data: Data) -> None:

@@ -28,7 +28,7 @@ from stopkit.testing.for_policies import POLICY_CHECKS
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
     "Generate": ("Engine", "GenerationResult"),
-    "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy"),
+    "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy", "CarryOver"),
     "Make a policy of policies": ("Combinator", "SideBySide", "NestedPolicy"),
     "What a policy is shown": ("Signals", "Drawn", "RoundContext", "RoundOutcome", "Costs", "State"),
     "Offer a plug-in": ("hookimpl",),

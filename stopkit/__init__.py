@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from stopkit.engine import Engine, GenerationResult
     from stopkit.errors import GenerationError, InputError, PolicyError, StopkitError
     from stopkit.hookspecs import hookimpl
-    from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+    from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
     from stopkit.scalar import ScalarPolicy
     from stopkit.state import State
     from stopkit.threshold import ThresholdPolicy
 
 _HOMES = {
+    "CarryOver": "policy",
     "Combinator": "combinator",
     "Config": "config",
     "Costs": "costs",
@@ -48,6 +49,7 @@ _HOMES = {
 
 __version__ = "0.1.0"
 __all__ = [
+    "CarryOver",
     "Combinator",
     "Config",
     "Costs",

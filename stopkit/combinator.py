@@ -88,7 +88,7 @@ class SideBySide(Combinator):
 
     def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
         wants, parts = self._ask(state, [member.admit(part, position, signals) for member, part in self.pairs(state)])
-        length = state.rows["length"] + wants
+        length = torch.where(state.rows["wants"], position.unsqueeze(1) + wants, state.rows["length"])
         state = State({**state.rows, "wants": wants, "length": length}, state.shared, parts)
         return self.combine(state, wants), state
 
@@ -101,14 +101,17 @@ class SideBySide(Combinator):
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         whose = self.taught(state, outcome).unbind(1)
-        lengths = state.rows["length"].unbind(1)
-        return replace(
-            state,
-            parts=tuple(
-                member.learn(part, own_part(outcome, length, learns)).where(learns, part)
-                for (member, part), length, learns in zip(self.pairs(state), lengths, whose, strict=True)
-            ),
+        lengths = self.own_lengths(state, outcome).unbind(1)
+        parts = tuple(
+            member.learn(part, own_part(outcome, length, learns)).where(learns, part)
+            for (member, part), length, learns in zip(self.pairs(state), lengths, whose, strict=True)
         )
+        return replace(state, parts=parts)
+
+    def own_lengths(self, state: State, outcome: RoundOutcome) -> Tensor:
+        """How much of the block each member would have drafted itself, [B, n]: all of it if it still wanted more."""
+        drafted = outcome.drafted.unsqueeze(1)
+        return torch.minimum(state.rows["length"].where(~state.rows["wants"], drafted), drafted)
 
     def _ask(self, state: State, answers: Sequence[tuple[Tensor, State]]) -> tuple[Tensor, tuple[State, ...]]:
         """Which members still draft, [B, n] bool, and the new states of those that were asked."""

@@ -92,7 +92,8 @@ def load_engine(spec: Any, where: str = "engine") -> Engine:
 def parse_spec(text: str, where: str = "policy") -> dict[str, Any]:
     """`KIND:field=value,field=value` as a dict; values are TOML, and text that is not TOML is a string.
 
-    A dot reaches into a nested table: `adaedl:controller.alpha=0.8`.
+    Lists of kinds need no quotes: `first_of:policies=[adaedl,svip]`. A dot reaches into a nested table:
+    `adaedl:controller.alpha=0.8`.
     """
     kind, _, rest = text.partition(":")
     spec: dict[str, Any] = {"kind": kind.strip()}
@@ -104,6 +105,9 @@ def parse_spec(text: str, where: str = "policy") -> dict[str, Any]:
         block = spec
         for table in tables:
             block = block.setdefault(table, {})
+            if not isinstance(block, dict):
+                hint = f"write {table}.kind={block}"
+                raise InputError(f"{where}: {item!r} in {text!r} reaches into a value; {hint}.")
         block[last] = _value(value.strip())
     return spec
 
@@ -162,11 +166,14 @@ def _kind(spec: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
 
 
 def _split(text: str) -> list[str]:
-    """The parts of `text` between commas that are not inside brackets."""
-    parts, depth = [""], 0
+    """The parts of `text` between commas that are not inside brackets or quotes."""
+    parts, depth, quote = [""], 0, ""
     for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and not depth:
+        if quote or character in "'\"":
+            quote = "" if character == quote else quote or character
+        else:
+            depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth and not quote:
             parts.append("")
         else:
             parts[-1] += character
@@ -177,6 +184,8 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
+        if text.startswith("[") and text.endswith("]"):
+            return [_value(item.strip()) for item in _split(text[1:-1])]
         return text
 
 

@@ -11,10 +11,10 @@ engine's device. A verb must not branch in Python on a tensor's value, read a cl
 from abc import ABC
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from stopkit.costs import Costs
@@ -152,3 +152,13 @@ class StoppingPolicy(BaseModel, ABC):
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         """State after a round. Rows that drafted nothing have drafted = accepted = 0 and usually teach nothing."""
         return state
+
+
+CarryOver = Annotated[
+    bool,
+    Field(
+        description="whether all sequences of an engine share what is learned and later prompts go on with it; else it "
+        "belongs to a sequence and every prompt starts afresh"
+    ),
+]
+"""The field `carry_over` of a policy that learns; see `State.learned`."""

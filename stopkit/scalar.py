@@ -49,7 +49,8 @@ class ScalarPolicy(StoppingPolicy):
         """Learn from a round. Not called for rounds in which the sequence was finished."""
 
     def init(self, batch_size: int, device: torch.device) -> State:
-        return _pack([self.start() for _ in range(batch_size)], device)
+        first = _pack([self.start()], device)
+        return first.select(torch.zeros(batch_size, dtype=torch.long, device=device))
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
         limits = context.limit.tolist()

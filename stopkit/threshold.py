@@ -1,22 +1,14 @@
 """Thresholds, fixed or moved by Algorithm 1 of the AdaEDL paper, and `ThresholdPolicy`: a score per position."""
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
 from stopkit.state import State
-
-CarryOver = Annotated[
-    bool,
-    Field(
-        description="whether all sequences of an engine share what is learned and later prompts go on with it; else it "
-        "belongs to a sequence and every prompt starts afresh"
-    ),
-]
 
 
 class ThresholdController(BaseModel):
@@ -53,8 +45,8 @@ class ThresholdController(BaseModel):
         threshold, drafted = state["threshold"], outcome.drafted
         rate_now = outcome.accepted.double() / drafted.clamp(min=1)
         rate = self.beta1 * state["acceptance_rate"] + (1 - self.beta1) * rate_now
-        not_full = getattr(outcome, self.full) != max_draft
-        step = torch.where(rate < self.alpha, self.epsilon, -self.epsilon * not_full)
+        short, full = rate < self.alpha, getattr(outcome, self.full) == max_draft
+        step = self.epsilon * (short.double() - (~short & ~full).double())
         return state.moved(drafted > 0, threshold=threshold + (1 - self.beta2) * step, acceptance_rate=rate)
 
 

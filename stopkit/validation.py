@@ -12,6 +12,8 @@ from stopkit.errors import InputError
 Model = TypeVar("Model", bound=BaseModel)
 HERE = "\0"
 """Stands for the place of a nested block, which only the block around it knows."""
+KEY = "[key]"
+"""Where pydantic means the key of a map and not its value."""
 NESTED = "nested"
 """Type of a pydantic error whose lines are finished but for `HERE`."""
 
@@ -21,7 +23,8 @@ def validated(cls: type[Model], data: Mapping[str, Any], where: str) -> Model:
     try:
         return cls.model_validate(dict(data))
     except ValidationError as error:
-        lines = [_line(cls, details, where) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        lines = [_line(cls, details, where) for details in found if not _follows(details, found)]
         raise InputError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -34,16 +37,25 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
-    path = ".".join([where, *(str(step) for step in details["loc"])]).strip(".")
+    path = ".".join([where, *(str(step) for step in details["loc"] if step != KEY)]).strip(".")
     if details["type"] == NESTED:
         return details["msg"].replace(HERE, path)
     if details["type"] == "extra_forbidden":
         return f"{path}: unknown field.{did_you_mean(str(details['loc'][-1]), _fields(cls, details['loc'][:-1]))}"
     message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "too_short":
+        return f"{path}: needs at least {details['ctx']['min_length']}; got {details['ctx']['actual_length']}."
     if details["type"] == "missing":
         return f"{path}: this field is required."
     got = f"; got {details['input']!r}" if details["loc"] else ""  # a whole table would only repeat the config
     return f"{path}: {message[0].lower() + message[1:]}{got}."
+
+
+def _follows(details: ErrorDetails, found: Iterable[ErrorDetails]) -> bool:
+    """Whether a list is too short only because its entries are wrong, which is an error of its own."""
+    place = details["loc"]
+    inside = [other for other in found if other["loc"][: len(place)] == place and len(other["loc"]) > len(place)]
+    return details["type"] == "too_short" and bool(inside)
 
 
 def _fields(cls: type[BaseModel], path: Iterable[str | int]) -> Iterable[str]:

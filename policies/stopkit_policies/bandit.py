@@ -6,14 +6,15 @@ number, t the number of all. Only the policy that decided a round learns from it
 
 `algorithm = "hedge"`: policy i with a probability proportional to exp(η·G_i). After a round, every policy that would
 have stopped within the drafted block has a known outcome; its gain grows by tokens − ρ·seconds, less that of the
-policy that decided, with ρ the tokens per second so far and seconds by the cost model. That of a policy that wanted
-more than was drafted stays. All whose outcome is known learn from it, each from its own part of the block.
+policy that decided, with ρ the tokens per second of the rounds before and seconds by the cost model. That of a policy
+that wanted more than was drafted stays. All whose outcome is known learn from it, each from its own part of the
+block.
 
 Sources: UCB1 over stopping rules, TapOut (arXiv 2511.02017); rewards in tokens per second, BanditSpec (arXiv
 2505.15141) and its code; full information, Not-a-Bandit (arXiv 2510.20064), which hedges among draft models.
 
-Choices: UCB1 supposes rewards in [0, 1], so rates are divided by the best of them; e = 0.2, below the textbook's 1,
-as rates of rules differ by tenths. A policy keeps no random generator: Hedge takes the policy at the quantile
+Choices: UCB1 supposes rewards in [0, 1], so rates are divided by the best of them; e = 0.5, about the spread of one
+round's rate, below the textbook's 1. A policy keeps no random generator: Hedge takes the policy at the quantile
 frac(t·φ), φ the golden ratio, which visits each in its proportion. Gains are not normalised; η = 0.1 a token. What is
 learned is shared by all sequences of an engine, which then follow one policy at a time; else each sequence learns for
 itself.
@@ -25,8 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stopkit import NestedPolicy, RoundContext, RoundOutcome, SideBySide, State, StoppingPolicy
-from stopkit.threshold import CarryOver
+from stopkit import CarryOver, NestedPolicy, RoundContext, RoundOutcome, SideBySide, State, StoppingPolicy
 from stopkit_policies.adaedl import AdaEDL
 from stopkit_policies.max_probability import MaxProbability
 from stopkit_policies.static import Static
@@ -47,7 +47,7 @@ class Bandit(SideBySide):
     algorithm: Literal["ucb1", "hedge"] = Field(
         default="ucb1", description="learn from the rounds a policy decided, or from all whose outcome is known"
     )
-    exploration: float = Field(default=0.2, ge=0, le=100, description="e, how much an untried policy is tried; ucb1")
+    exploration: float = Field(default=0.5, ge=0, le=100, description="e, how much an untried policy is tried; ucb1")
     learning_rate: float = Field(default=0.1, ge=0, le=100, description="η, per token of gain; hedge")
     carry_over: CarryOver = True
 
@@ -82,7 +82,7 @@ class Bandit(SideBySide):
             super()
             .learn(state, outcome)
             .moved(
-                outcome.context.active,
+                outcome.context.limit > 0,
                 rounds=state["rounds"] + decided,
                 tokens=state["tokens"] + decided * tokens,
                 seconds=state["seconds"] + decided * seconds,
@@ -111,7 +111,7 @@ class Bandit(SideBySide):
         if self.algorithm == "ucb1":
             return torch.zeros_like(state.rows["length"], dtype=torch.float64)
         costs, decided = outcome.context.costs, self._decided(state)
-        length = torch.minimum(state.rows["length"], outcome.drafted.unsqueeze(1))
+        length = self.own_lengths(state, outcome)
         tokens = torch.minimum(length, outcome.accepted.unsqueeze(1)) + 1
         seconds = costs.draft_step * length + costs.verification(length)
         rate = state["tokens"].sum(1, keepdim=True) / state["seconds"].sum(1, keepdim=True).clamp(min=1e-30)

@@ -19,8 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stopkit import RoundContext, RoundOutcome, State, StoppingPolicy
-from stopkit.threshold import CarryOver
+from stopkit import CarryOver, RoundContext, RoundOutcome, State, StoppingPolicy
 
 
 class BestLength(StoppingPolicy):
@@ -56,7 +55,7 @@ class BestLength(StoppingPolicy):
         position = torch.arange(self.max_draft, device=outcome.drafted.device)
         drafted, run = outcome.drafted.unsqueeze(1), outcome.accepted.unsqueeze(1)
         judged = (position < drafted) & (position <= run)
-        kept = torch.where(judged, self.decay, 1.0)
+        kept = 1 - (1 - self.decay) * judged.double()
         return state.moved(
             outcome.context.active,
             judged=state["judged"] * kept + judged,

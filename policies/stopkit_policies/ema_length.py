@@ -1,8 +1,9 @@
 """`ema_length`: a few draft lengths, and a smoothed accepted length that says which.
 
 Rule, with the candidate lengths in order and EMA = 0.8·EMA + 0.2·accepted every round: at every fifth round after the
-first ten, step down while EMA ≤ previous candidate − 0.75; if that moved nothing, step up while EMA > current − 0.5.
-From length 0 it steps up to find out, and the EMA then begins anew at one less than the candidate.
+first ten, step down while EMA ≤ previous candidate − 0.75 (0.25 before length 0); if that moved nothing, step up
+while EMA > current − 0.5. From length 0 it steps up to find out; an EMA below 0 then begins anew at one less than the
+candidate.
 
 Source: adaptive speculation in SGLang (`adaptive_spec_params.py`), with its defaults for one sequence: candidates 1,
 3, 5, 7, beginning in the middle, the EMA at one less.
@@ -17,8 +18,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from stopkit import RoundContext, RoundOutcome, State, StoppingPolicy
-from stopkit.threshold import CarryOver
+from stopkit import CarryOver, RoundContext, RoundOutcome, State, StoppingPolicy
 
 Length = Annotated[int, Field(ge=0, le=1024)]
 

@@ -16,8 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stopkit import RoundContext, RoundOutcome, State, StoppingPolicy
-from stopkit.threshold import CarryOver
+from stopkit import CarryOver, RoundContext, RoundOutcome, State, StoppingPolicy
 
 
 class Heuristic(StoppingPolicy):

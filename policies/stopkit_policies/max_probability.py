@@ -2,10 +2,10 @@
 
 Rule: below the threshold λ, the largest probability of the draft distribution ends the block before its position.
 
-Sources: Kangaroo (Liu et al., arXiv 2404.18911) keeps λ = 0.6 fixed, which is the default here; its code keeps the token
-that fails in the block (`stop_token = "include"`) and drafts at most six. The Max-Confidence baseline of AdaEDL (arXiv
-2410.18351) leaves it out, as here, and moves λ by Algorithm 1, which is `update = "algorithm1"`. At temperature 0 the
-probability is that of the untempered softmax.
+Sources: Kangaroo (Liu et al., arXiv 2404.18911) keeps λ = 0.6 fixed, which is the default here; its code keeps the
+token that fails in the block (`stop_token = "include"`) and drafts at most six. The Max-Confidence baseline of AdaEDL
+(arXiv 2410.18351) leaves it out, as here, and moves λ by Algorithm 1, which is `update = "algorithm1"`. At
+temperature 0 the probability is that of the untempered softmax.
 """
 
 from typing import ClassVar

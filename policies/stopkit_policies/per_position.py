@@ -1,7 +1,7 @@
 """`per_position`: a policy for every part of the block.
 
 Each policy decides on the positions from its own up to the next one's, the first also on those before. A policy's cap
-holds at its own positions. All of them learn from the whole round.
+holds at its own positions, and it sees no others. All of them learn from the whole round.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,8 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stopkit import NestedPolicy, RoundOutcome, SideBySide, State, StoppingPolicy
-from stopkit.threshold import CarryOver
+from stopkit import CarryOver, NestedPolicy, RoundOutcome, SideBySide, State, StoppingPolicy
 from stopkit_policies.best_length import BestLength
 from stopkit_policies.static import Static
 

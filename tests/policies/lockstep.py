@@ -15,8 +15,6 @@ from stopkit import Costs, DraftController, Drawn, RoundContext, Signals, State,
 from tests.policies.references import Block, Reading, Seconds, Seen, learn_together, reading
 
 VOCABULARY = 3
-SINGLE = {"threshold", "judged", "accepted"}
-"""Values whose steps the policies round to float32: see the expected failures of test_steps_are_not_rounded."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +177,8 @@ def _same(state: State, rows: list[Reading], where: str) -> None:
 
 
 def _close(found: Any, expected: Any, where: str) -> None:
-    tolerance = 1e-6 if where.split()[-1] in SINGLE else 1e-9
     pairs = zip(_flat(found), _flat(expected), strict=True)
-    assert all(math.isclose(*pair, rel_tol=tolerance, abs_tol=tolerance) for pair in pairs), f"{where}: {expected}"
+    assert all(math.isclose(*pair, rel_tol=1e-9, abs_tol=1e-9) for pair in pairs), f"{where}: {expected}"
 
 
 def _flat(value: Any) -> list[float]:

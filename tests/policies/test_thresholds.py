@@ -117,14 +117,11 @@ def test_longest_blocks(kind: str, data: st.DataObject) -> None:
     agree({"kind": kind, **never}, data.draw(runs(rows=2, rounds=2, longest=45)))
 
 
-SINGLE = pytest.mark.xfail(strict=True, reason="torch.where between Python floats gives float32 steps")
-
-
 @pytest.mark.parametrize(
     ("block", "value", "expected"),
     [
-        pytest.param({"kind": "adaedl"}, "threshold", 0.701, marks=SINGLE),  # AR .45 < α: .9·.7 + .1·.71
-        pytest.param({"kind": "best_length", "prior": 0.0}, "judged", 1.95, marks=SINGLE),
+        ({"kind": "adaedl"}, "threshold", 0.701),  # AR .45 < α: .9·.7 + .1·.71
+        ({"kind": "best_length", "prior": 0.0}, "judged", 1.95),
         ({"kind": "ema_length"}, "ema", 2.56),  # .8·(.8·4 + .2·0) + .2·0
     ],
 )

@@ -132,7 +132,7 @@ class Bandit(SideBySide):
         self,
         policies: Sequence[Mapping[str, Any]] = ({"kind": "adaedl"}, {"kind": "max_probability"}, {"kind": "static"}),
         algorithm: str = "ucb1",
-        exploration: float = 0.2,
+        exploration: float = 0.5,
         learning_rate: float = 0.1,
         carry_over: bool = True,
     ) -> None:
@@ -146,6 +146,7 @@ class Bandit(SideBySide):
 
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
         self.chosen = self.ucb1() if self.algorithm == "ucb1" else self.hedge()
+        self.limit = limit
         return super().plan(limit, costs, batch_size)
 
     def ucb1(self) -> int:
@@ -173,6 +174,8 @@ class Bandit(SideBySide):
         return index == self.chosen or (self.algorithm == "hedge" and not self.wants[index])
 
     def learn(self, block: Block) -> bool:
+        if not self.limit:
+            return False
         if self.algorithm == "hedge":
             decided = self.worth(block)
             for index in filter(self.known, range(len(self.members))):

@@ -1,0 +1,5 @@
+"""`python -m stopkit`, the command line."""
+
+from stopkit.cli import main
+
+main()
