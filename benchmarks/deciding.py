@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
 import stopkit
@@ -23,7 +24,7 @@ from stopkit import Costs, Drawn, RoundContext, StoppingPolicy
 from stopkit.conditions import conditions
 from stopkit.pair.corpus import held_out_prompts
 from stopkit.plugins import registry
-from stopkit.report import Column, console, table, text
+from stopkit.report import table, text
 from stopkit.signals import compute
 from stopkit_engines.cached_model import CachedModel
 
@@ -48,11 +49,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with torch.inference_mode():
         rows = [row for batch in BATCHES for row in measure(batch, arguments.repeats)]
-    columns = [text("policy", "policy"), *(Column(*cell) for cell in cells())]
-    console().print(table(wide(rows), columns))
     RESULTS.mkdir(exist_ok=True)
     result = {"conditions": conditions(**vars(arguments)), "rows": rows}
     (RESULTS / "deciding.json").write_text(json.dumps(result, indent=1) + "\n")
+    show(rows)
 
 
 def measure(batch: int, repeats: int) -> list[dict[str, Any]]:
@@ -132,20 +132,20 @@ def seconds(work: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) / CALLS
 
 
-def cells() -> Iterator[tuple[str, Callable[[Any], str]]]:
-    """The table's columns: every batch size and vocabulary, alone and with signals."""
-    for batch, vocabulary in product(BATCHES, VOCABULARIES):
-        key = f"{batch}, {vocabulary}"
-        yield key, lambda row, key=key: "{:.1%} / {:.1%}".format(*row[key])  # type: ignore[misc]
-
-
-def wide(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a policy."""
+def show(rows: list[dict[str, Any]]) -> None:
+    """A row a policy, a column a batch size and vocabulary: the share alone, and with signals."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        key = f"{row['batch_size']}, {row['vocabulary']}"
-        found.setdefault(row["policy"], {"policy": row["policy"]})[key] = row["deciding"], row["deciding_and_signals"]
-    return list(found.values())
+        cell = "{deciding:.1%} / {deciding_and_signals:.1%}".format(**row)
+        found.setdefault(row["policy"], {"policy": row["policy"]})[title(row["batch_size"], row["vocabulary"])] = cell
+    titles = [title(*size) for size in product(BATCHES, VOCABULARIES)]
+    columns = [text("policy", "policy"), *(text(name, name, right=True) for name in titles)]
+    Console(width=170).print(table(list(found.values()), columns))
+
+
+def title(batch: int, vocabulary: int) -> str:
+    """A column's."""
+    return f"B = {batch}\nV = {vocabulary:,}"
 
 
 if __name__ == "__main__":

@@ -60,67 +60,58 @@ class Combinator(StoppingPolicy):
 
 
 class SideBySide(Combinator):
-    """Members that each decide for themselves where to stop; `combine` says what becomes of their answers.
+    """Members that each decide for themselves where to stop; `combine` says what becomes of their lengths.
 
     A member that has stopped is not asked again in that round. It learns from the part of the block that it would have
     drafted itself, unless `taught` leaves it out.
     """
 
     @abstractmethod
-    def combine(self, state: State, answers: Tensor) -> Tensor:
-        """One answer a row, [B], from those of its n members, [B, n]: caps (long), or who still drafts (bool)."""
+    def combine(self, state: State, lengths: Tensor) -> Tensor:
+        """The block's length, [B], from what each of the n members would draft as far as it is known, [B, n]; long."""
 
     def taught(self, state: State, outcome: RoundOutcome) -> Tensor:
         """Whose round it was, [B, n] bool: the members that learn from it. All of them, unless overridden."""
-        return outcome.context.active.unsqueeze(1).expand_as(state.rows["wants"])
+        return outcome.context.active.unsqueeze(1).expand_as(state.rows["lengths"])
 
     def init(self, batch_size: int, device: torch.device) -> State:
-        count = torch.zeros(batch_size, len(self.members), dtype=torch.long, device=device)
-        scratch = {"wants": count > 0, "cap": count, "length": count}
-        return replace(super().init(batch_size, device), rows=scratch)
+        lengths = torch.zeros(batch_size, len(self.members), dtype=torch.long, device=device)
+        return replace(super().init(batch_size, device), rows={"lengths": lengths})
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
         caps, parts = zip(*(member.plan(part, context) for member, part in self.pairs(state)), strict=True)
-        cap = torch.minimum(torch.stack(caps, 1), context.limit.unsqueeze(1))
-        scratch = {"wants": cap > 0, "cap": cap, "length": torch.zeros_like(cap)}
-        state = State({**state.rows, **scratch}, state.shared, parts)
-        return self.combine(state, cap), state
+        lengths = torch.minimum(torch.stack(caps, 1), context.limit.unsqueeze(1))
+        return self.combine(state, lengths), State({**state.rows, "lengths": lengths}, state.shared, parts)
 
     def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
-        wants, parts = self._ask(state, [member.admit(part, position, signals) for member, part in self.pairs(state)])
-        length = torch.where(state.rows["wants"], position.unsqueeze(1) + wants, state.rows["length"])
-        state = State({**state.rows, "wants": wants, "length": length}, state.shared, parts)
-        return self.combine(state, wants), state
+        answers = [member.admit(part, position, signals) for member, part in self.pairs(state)]
+        return self._ask(state, position, answers, end=position)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
         answers = [member.extend(part, position, signals, drawn) for member, part in self.pairs(state)]
-        wants, parts = self._ask(state, answers)
-        wants = wants & (position.unsqueeze(1) + 1 < state.rows["cap"])
-        state = State({**state.rows, "wants": wants}, state.shared, parts)
-        return self.combine(state, wants), state
+        return self._ask(state, position, answers, end=position + 1)
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         whose = self.taught(state, outcome).unbind(1)
-        lengths = self.own_lengths(state, outcome).unbind(1)
+        lengths = state.rows["lengths"].unbind(1)
         parts = tuple(
             member.learn(part, own_part(outcome, length, learns)).where(learns, part)
             for (member, part), length, learns in zip(self.pairs(state), lengths, whose, strict=True)
         )
         return replace(state, parts=parts)
 
-    def own_lengths(self, state: State, outcome: RoundOutcome) -> Tensor:
-        """How much of the block each member would have drafted itself, [B, n]: all of it if it still wanted more."""
-        drafted = outcome.drafted.unsqueeze(1)
-        return torch.minimum(state.rows["length"].where(~state.rows["wants"], drafted), drafted)
-
-    def _ask(self, state: State, answers: Sequence[tuple[Tensor, State]]) -> tuple[Tensor, tuple[State, ...]]:
-        """Which members still draft, [B, n] bool, and the new states of those that were asked."""
-        asked = state.rows["wants"]
+    def _ask(
+        self, state: State, position: Tensor, answers: Sequence[tuple[Tensor, State]], end: Tensor
+    ) -> tuple[Tensor, State]:
+        """Whether the block goes on beyond `end` [B], where it ends for the members that say no at `position`."""
+        lengths = state.rows["lengths"]
         parts = tuple(
-            new if new is old else new.where(rows, old)
-            for (_, new), old, rows in zip(answers, state.parts, asked.unbind(1), strict=True)
+            new if new is old else new.where(length > position, old)
+            for (_, new), old, length in zip(answers, state.parts, lengths.unbind(1), strict=True)
         )
-        return asked & torch.stack([answer for answer, _ in answers], 1), parts
+        yes = torch.stack([answer for answer, _ in answers], 1)
+        lengths = lengths.where(yes, torch.minimum(lengths, end.unsqueeze(1)))
+        return self.combine(state, lengths) > end, State({**state.rows, "lengths": lengths}, state.shared, parts)
 
 
 def own_part(outcome: RoundOutcome, length: Tensor, rows: Tensor) -> RoundOutcome:

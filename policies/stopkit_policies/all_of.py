@@ -28,5 +28,5 @@ class AllOf(SideBySide):
     def members(self) -> tuple[StoppingPolicy, ...]:
         return self.policies
 
-    def combine(self, state: State, answers: Tensor) -> Tensor:
-        return answers.amax(1)
+    def combine(self, state: State, lengths: Tensor) -> Tensor:
+        return lengths.amax(1)

@@ -67,12 +67,12 @@ class Bandit(SideBySide):
         chosen = self._ucb1(state) if self.algorithm == "ucb1" else self._hedge(state)
         return super().plan(state.put(chosen=chosen.expand_as(context.limit)), context)
 
-    def combine(self, state: State, answers: Tensor) -> Tensor:
-        return answers.gather(1, state.rows["chosen"].unsqueeze(1)).squeeze(1)
+    def combine(self, state: State, lengths: Tensor) -> Tensor:
+        return lengths.gather(1, state.rows["chosen"].unsqueeze(1)).squeeze(1)
 
     def taught(self, state: State, outcome: RoundOutcome) -> Tensor:
         decided = self._decided(state)
-        known = decided if self.algorithm == "ucb1" else decided | ~state.rows["wants"]
+        known = decided if self.algorithm == "ucb1" else decided | self._known(state, outcome)
         return known & outcome.context.active.unsqueeze(1)
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
@@ -109,12 +109,16 @@ class Bandit(SideBySide):
     def _gain(self, state: State, outcome: RoundOutcome) -> Tensor:
         """What each policy would have gained this round over the one that decided, [B, n], tokens."""
         if self.algorithm == "ucb1":
-            return torch.zeros_like(state.rows["length"], dtype=torch.float64)
+            return torch.zeros_like(state["gain"])
         costs, decided = outcome.context.costs, self._decided(state)
-        length = self.own_lengths(state, outcome)
+        length = torch.minimum(state.rows["lengths"], outcome.drafted.unsqueeze(1))
         tokens = torch.minimum(length, outcome.accepted.unsqueeze(1)) + 1
         seconds = costs.draft_step * length + costs.verification(length)
         rate = state["tokens"].sum(1, keepdim=True) / state["seconds"].sum(1, keepdim=True).clamp(min=1e-30)
         gain = tokens - rate * seconds
         own = (gain * decided).sum(1, keepdim=True)
-        return (gain - own).where(~state.rows["wants"] & ~decided, 0.0)
+        return (gain - own).where(self._known(state, outcome), 0.0)
+
+    def _known(self, state: State, outcome: RoundOutcome) -> Tensor:
+        """Which policies would have stopped within the block, [B, n] bool."""
+        return state.rows["lengths"] <= outcome.drafted.unsqueeze(1)

@@ -27,5 +27,5 @@ class FirstOf(SideBySide):
     def members(self) -> tuple[StoppingPolicy, ...]:
         return self.policies
 
-    def combine(self, state: State, answers: Tensor) -> Tensor:
-        return answers.amin(1)
+    def combine(self, state: State, lengths: Tensor) -> Tensor:
+        return lengths.amin(1)

@@ -65,9 +65,11 @@ class PerPosition(Combinator):
 
     def _decide(self, state: State, position: Tensor, answers: Sequence[tuple[Tensor, State]]) -> tuple[Tensor, State]:
         """The answer of the policy that `position` belongs to, and a new state for that policy alone."""
-        decision, parts = answers[0][0], []
-        for (start, end), (answer, new), old in zip(self._spans(), answers, state.parts, strict=True):
-            mine = (position >= start) & (position < end)
-            decision = answer.where(mine, decision)
-            parts.append(new if new is old else new.where(mine, old))
-        return decision, replace(state, parts=tuple(parts))
+        decision = answers[0][0]
+        for start, (answer, _) in zip(list(self.policies)[1:], answers[1:], strict=True):
+            decision = answer.where(position >= start, decision)
+        parts = tuple(
+            new if new is old else new.where((position >= start) & (position < end), old)
+            for (start, end), (_, new), old in zip(self._spans(), answers, state.parts, strict=True)
+        )
+        return decision, State(parts=parts)

@@ -33,8 +33,8 @@ class Warmup(SideBySide):
     def init(self, batch_size: int, device: torch.device) -> State:
         return super().init(batch_size, device) | State.learned(batch_size, device, shared=self.carry_over, round=0)
 
-    def combine(self, state: State, answers: Tensor) -> Tensor:
-        first, then = answers.unbind(1)
+    def combine(self, state: State, lengths: Tensor) -> Tensor:
+        first, then = lengths.unbind(1)
         return first.where(state["round"] < self.rounds, then)
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:

@@ -16,7 +16,7 @@ class SideBySide(Reading):
 
     def __init__(self, members: Sequence[Mapping[str, Any]]) -> None:
         self.members = [Reading.of(dict(member)) for member in members]
-        self.wants, self.cap, self.length = ([0] * len(members) for _ in range(3))
+        self.wants, self.cap, self.lengths = ([0] * len(members) for _ in range(3))
 
     def combined(self, answers: Sequence[int]) -> int:
         raise NotImplementedError
@@ -24,21 +24,23 @@ class SideBySide(Reading):
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
         self.cap = [min(limit, member.plan(limit, costs, batch_size)) for member in self.members]
         self.wants = [cap > 0 for cap in self.cap]
-        self.length = [0] * len(self.members)
+        self.lengths = list(self.cap)
         return self.combined(self.cap)
 
     def admit(self, position: int, seen: Seen) -> bool:
         for index, member in enumerate(self.members):
             if self.wants[index]:
                 self.wants[index] = member.admit(position, seen)
-                self.length[index] = position + self.wants[index]
+                if not self.wants[index]:
+                    self.lengths[index] = position
         return bool(self.combined(self.wants))
 
     def extend(self, position: int, seen: Seen, token: int) -> bool:
-        self.wants = [
-            wants and member.extend(position, seen, token) and position + 1 < cap
-            for wants, member, cap in zip(self.wants, self.members, self.cap, strict=True)
-        ]
+        for index, member in enumerate(self.members):
+            if self.wants[index]:
+                self.wants[index] = member.extend(position, seen, token) and position + 1 < self.cap[index]
+                if not self.wants[index]:
+                    self.lengths[index] = position + 1
         return bool(self.combined(self.wants))
 
     def part(self, index: int, block: Block) -> Block | None:
@@ -46,7 +48,7 @@ class SideBySide(Reading):
 
     def own(self, index: int, block: Block) -> Block:
         """The round as it would have been under that member alone, if it is known."""
-        return block if self.wants[index] else block.first(self.length[index])
+        return block if self.wants[index] else block.first(self.lengths[index])
 
 
 class FirstOf(SideBySide):
