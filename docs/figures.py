@@ -124,7 +124,7 @@ def joint(data: Data) -> None:
 
 def bandit(data: Data) -> None:
     """Which policy decided, over the rounds."""
-    names = ("adaedl", "max_probability", "static")
+    names = ("max_probability", "static", "no draft")
     _, panels = plt.subplots(1, 2, figsize=(9, 2.8), sharey=True)
     for (spec, path), panel in zip(data["paths"]["bandit"].items(), panels, strict=True):
         for number, name in enumerate(names):

@@ -2,6 +2,8 @@
 
 Every policy decides for itself, and one that has stopped stays stopped for the round; the block ends where the
 boldest of them ends it. `first_of` is its opposite.
+
+The default drafts two tokens, and more while the draft is sure.
 """
 
 from typing import ClassVar
@@ -10,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from stopkit import NestedPolicy, SideBySide, State, StoppingPolicy
-from stopkit_policies.adaedl import AdaEDL
 from stopkit_policies.max_probability import MaxProbability
+from stopkit_policies.static import Static
 
 
 class AllOf(SideBySide):
@@ -21,7 +23,9 @@ class AllOf(SideBySide):
     formula: ClassVar[str] = "draft while any of the policies would"
 
     policies: tuple[NestedPolicy, ...] = Field(
-        default=(AdaEDL(), MaxProbability()), min_length=1, description="the policies of which one must want a token"
+        default=(Static(length=2), MaxProbability()),
+        min_length=1,
+        description="the policies of which one must want a token",
     )
 
     @property

@@ -17,7 +17,7 @@ Choices: UCB1 supposes rewards in [0, 1], so rates are divided by the best of th
 round's rate, below the textbook's 1. A policy keeps no random generator: Hedge takes the policy at the quantile
 frac(t·φ), φ the golden ratio, which visits each in its proportion. Gains are not normalised; η = 0.1 a token. What is
 learned is shared by all sequences of an engine, which then follow one policy at a time; else each sequence learns for
-itself.
+itself. The default policies differ in kind: by confidence, a constant length, and not to speculate.
 """
 
 from typing import ClassVar, Literal
@@ -27,7 +27,6 @@ from pydantic import Field
 from torch import Tensor
 
 from stopkit import CarryOver, NestedPolicy, RoundContext, RoundOutcome, SideBySide, State, StoppingPolicy
-from stopkit_policies.adaedl import AdaEDL
 from stopkit_policies.max_probability import MaxProbability
 from stopkit_policies.static import Static
 
@@ -42,7 +41,7 @@ class Bandit(SideBySide):
     source: ClassVar[str] = "TapOut, arXiv 2511.02017; BanditSpec, arXiv 2505.15141; Not-a-Bandit, arXiv 2510.20064"
 
     policies: tuple[NestedPolicy, ...] = Field(
-        default=(AdaEDL(), MaxProbability(), Static()), min_length=1, description="the policies to choose among"
+        default=(MaxProbability(), Static(), Static(length=0)), min_length=1, description="the policies to choose among"
     )
     algorithm: Literal["ucb1", "hedge"] = Field(
         default="ucb1", description="learn from the rounds a policy decided, or from all whose outcome is known"

@@ -1,6 +1,8 @@
 """`first_of`: stop as soon as one of several policies would.
 
 Every policy decides for itself; the block ends where the most cautious of them ends it. `all_of` is its opposite.
+
+The default is what transformers does when both its rules are on: a confidence threshold within a length that adapts.
 """
 
 from typing import ClassVar
@@ -9,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from stopkit import NestedPolicy, SideBySide, State, StoppingPolicy
-from stopkit_policies.adaedl import AdaEDL
-from stopkit_policies.max_probability import MaxProbability
+from stopkit_policies.drawn_probability import DrawnProbability
+from stopkit_policies.heuristic import Heuristic
 
 
 class FirstOf(SideBySide):
@@ -20,7 +22,7 @@ class FirstOf(SideBySide):
     formula: ClassVar[str] = "draft while all of the policies would"
 
     policies: tuple[NestedPolicy, ...] = Field(
-        default=(AdaEDL(), MaxProbability()), min_length=1, description="the policies that must all want a token"
+        default=(DrawnProbability(), Heuristic()), min_length=1, description="the policies that must all want a token"
     )
 
     @property

@@ -2,6 +2,8 @@
 
 Each policy decides on the positions from its own up to the next one's, the first also on those before. A policy's cap
 holds at its own positions, and it sees no others. All of them learn from the whole round.
+
+The default is lenient with the first two tokens and stricter with those after them, which are seldom reached.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,6 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from stopkit import Combinator, Drawn, NestedPolicy, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
-from stopkit_policies.adaedl import AdaEDL
 from stopkit_policies.max_probability import MaxProbability
 
 Start = Annotated[int, Field(ge=0, le=1024)]
@@ -26,7 +27,7 @@ class PerPosition(Combinator):
     formula: ClassVar[str] = "position t is decided by the last policy that begins at t or before"
 
     policies: Mapping[Start, NestedPolicy] = Field(
-        default={0: MaxProbability(), 2: AdaEDL()},
+        default={0: MaxProbability(threshold=0.3), 2: MaxProbability()},
         min_length=1,
         description="the policies, by the position (0 … 1024) from which on each decides",
     )

@@ -52,7 +52,7 @@ class SideBySide(Reading):
 
 
 class FirstOf(SideBySide):
-    def __init__(self, policies: Sequence[Mapping[str, Any]] = ({"kind": "adaedl"}, {"kind": "max_probability"})):
+    def __init__(self, policies: Sequence[Mapping[str, Any]] = ({"kind": "drawn_probability"}, {"kind": "heuristic"})):
         super().__init__(policies)
 
     def combined(self, answers: Sequence[int]) -> int:
@@ -60,7 +60,9 @@ class FirstOf(SideBySide):
 
 
 class AllOf(SideBySide):
-    def __init__(self, policies: Sequence[Mapping[str, Any]] = ({"kind": "adaedl"}, {"kind": "max_probability"})):
+    def __init__(
+        self, policies: Sequence[Mapping[str, Any]] = ({"kind": "static", "length": 2}, {"kind": "max_probability"})
+    ):
         super().__init__(policies)
 
     def combined(self, answers: Sequence[int]) -> int:
@@ -132,7 +134,11 @@ class Bandit(SideBySide):
 
     def __init__(
         self,
-        policies: Sequence[Mapping[str, Any]] = ({"kind": "adaedl"}, {"kind": "max_probability"}, {"kind": "static"}),
+        policies: Sequence[Mapping[str, Any]] = (
+            {"kind": "max_probability"},
+            {"kind": "static"},
+            {"kind": "static", "length": 0},
+        ),
         algorithm: str = "ucb1",
         exploration: float = 0.5,
         learning_rate: float = 0.1,
