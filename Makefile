@@ -18,7 +18,7 @@ demo: $(VENV)/.installed  ## Watch three policies run on the bundled pair
 	$(BIN)/stopkit demo
 
 test: $(VENV)/.installed-dev  ## Every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: lint types imports docs  ## Everything CI runs on top of the tests
 

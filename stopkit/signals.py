@@ -40,7 +40,7 @@ OF_PROBABILITIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
         "entropy": entropy,
         "max_probability": max_probability,
         "margin": margin,
-        "probabilities": lambda probabilities: probabilities,
+        "probabilities": Tensor.clone,  # the engine draws and verifies with its own
     }
 )
 """The signals that are functions of the distribution shown to policies."""

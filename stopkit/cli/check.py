@@ -47,9 +47,9 @@ def check(kind: str, examples: int | None, json_file: str | None) -> None:
                 done.append(result)
                 live.update(table(_rows(checks, done), columns))
     finally:
-        if json_file != "-":
+        if done and json_file != "-":
             console().print(table(_rows(checks, done), columns))
-        if json_file:
+        if done and json_file:
             write_json(json_file, conditions(subject=kind, examples=most), _rows(checks[: len(done)], done))
     failed = [result for result in done if not result.good]
     if json_file != "-":

@@ -84,7 +84,9 @@ class Check:
         return (self.function.__doc__ or "").strip().partition("\n")[0]
 
     def run(self, subject: Any, examples: int = EXAMPLES) -> Result:
-        """Run it on `subject`, the same examples every time."""
+        """Run it on `subject`, the same examples every time. Raises InputError where Python ignores assertions."""
+        if not __debug__:
+            raise InputError("checks are made by assertions, which Python ignores with -O; run it without.")
         drawn: list[str] = []
 
         @settings(

@@ -52,9 +52,14 @@ def test_one_policy(run: Run) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "kind_of_value", "default"),
     [
-        ("first_of", "policies", "array of policy", '["adaedl", "max_probability"]'),
+        ("first_of", "policies", "array of policy", '["drawn_probability", "heuristic"]'),
         ("capped", "policy", "policy", '"adaedl"'),
-        ("per_position", "policies", "table of policy", '{"0": "max_probability", "2": "adaedl"}'),
+        (
+            "per_position",
+            "policies",
+            "table of policy",
+            '{"0": {"kind": "max_probability", "threshold": 0.3}, "2": "max_probability"}',
+        ),
         ("batch_table", "table", "table of integer", '{"1": 3, "17": 2, "65": 0}'),
         ("ema_length", "lengths", "array of integer", "[1, 3, 5, 7]"),
     ],

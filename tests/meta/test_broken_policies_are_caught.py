@@ -5,6 +5,7 @@ Each mutant breaks one thing in a sound policy and names the check that must fai
 
 import itertools
 import random
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -481,12 +482,12 @@ class KeepsADiary(Sound):
 
 @caught_by("preserves_the_output_distribution", "changes the output")
 class RewritesTheDraft(Sound):
-    """Once a token is drawn, claims that it had been less probable, so that it is kept more often."""
-
-    signals: ClassVar[frozenset[str]] = frozenset({"entropy", "probabilities"})
+    """Goes looking for the engine's own q, and claims that the token had been less probable than it was."""
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        signals.probabilities.scatter_(1, drawn.token.unsqueeze(1), 1e-6)
+        engine = sys._getframe(2).f_locals.get("decoding")
+        if engine is not None:
+            engine._block[-1].scatter_(1, drawn.token.unsqueeze(1), 1e-6)
         return super().extend(state, position, signals, drawn)
 
 

@@ -89,7 +89,7 @@ class Vandal(StoppingPolicy):
     """Writes into everything that it is shown."""
 
     kind = "vandal"
-    signals = frozenset({"entropy", "logits"})
+    signals = frozenset({"entropy", "logits", "probabilities"})
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
         cap = context.limit.clone()
@@ -100,9 +100,11 @@ class Vandal(StoppingPolicy):
     def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
         position.fill_(7)
         signals.logits.zero_()
+        signals.probabilities.fill_(1 / 3)
         return signals.entropy.zero_() == 0, state
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
+        signals.probabilities.scatter_(1, drawn.token.unsqueeze(1), 1e-6)
         drawn.token.zero_()
         drawn.probability.fill_(1)
         return position.sub_(3) < 0, state
