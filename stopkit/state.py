@@ -46,6 +46,14 @@ class State:
         """The values and parts of both."""
         return State({**self.rows, **other.rows}, {**self.shared, **other.shared}, self.parts + other.parts)
 
+    def flat(self) -> dict[str, Tensor]:
+        """Every value by its place, such as `rows.threshold` or `parts.0.shared.gain`."""
+        scopes = {"rows": self.rows, "shared": self.shared}
+        found = {f"{scope}.{name}": value for scope, values in scopes.items() for name, value in values.items()}
+        for number, part in enumerate(self.parts):
+            found |= {f"parts.{number}.{place}": value for place, value in part.flat().items()}
+        return found
+
     def put(self, **values: Tensor) -> Self:
         """With `values` in the places of those of the same names."""
         rows = {name: values.get(name, value) for name, value in self.rows.items()}

@@ -1,7 +1,7 @@
 """What a policy learned, in a file: safetensors, with the policy that it belongs to."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,14 +19,15 @@ FORMAT = "stopkit state 1"
 
 def save_state(path: str | Path, policy: StoppingPolicy, state: State) -> None:
     """Write `state`; the file replaces an older one whole, or not at all. Raises InputError if it cannot be written."""
-    tensors = {name: value.detach().cpu().clone() for name, value in _flat(state)}
+    tensors = {name: value.detach().cpu().clone() for name, value in state.flat().items()}
     metadata = {"format": FORMAT, "policy": json.dumps(as_block(policy))}
     unfinished = Path(f"{path}.unfinished")
     try:
         save_file(tensors, unfinished, metadata)
         unfinished.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}.") from None
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def load_state(path: str | Path, policy: StoppingPolicy) -> State:
@@ -46,16 +47,9 @@ def load_state(path: str | Path, policy: StoppingPolicy) -> State:
         raise InputError(f"{path}: is not the state of a policy; --save-state writes one.")
     saved = json.loads(metadata["policy"])
     like = policy.init(1, torch.device("cpu"))
-    if saved["kind"] != policy.kind or tensors.keys() != dict(_flat(like)).keys():
+    if saved["kind"] != policy.kind or tensors.keys() != like.flat().keys():
         raise InputError(f"{path}: is the state of {json.dumps(saved)}, which {policy!r} cannot go on from.")
     return _tree(tensors, like)
-
-
-def _flat(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    for scope, values in (("rows", state.rows), ("shared", state.shared)):
-        yield from ((f"{prefix}{scope}.{name}", value) for name, value in values.items())
-    for number, part in enumerate(state.parts):
-        yield from _flat(part, f"{prefix}parts.{number}.")
 
 
 def _tree(tensors: Mapping[str, Tensor], like: State, prefix: str = "") -> State:

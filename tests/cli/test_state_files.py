@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from stopkit import InputError, load_policy
 from stopkit.plugins import registry
-from stopkit.state import State
 from stopkit.state_file import load_state, save_state
 from tests.cli.conftest import Run
 
@@ -101,8 +100,25 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(
     assert done.stdout == ""
 
 
-def test_an_older_file_stays_whole_when_a_new_one_cannot_be_written(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
     policy = load_policy("adaedl")
-    (tmp_path / "s").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
-        save_state(tmp_path / "s", policy, State())
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "folder", tmp_path / "none" / "s.safetensors"):
+        with pytest.raises(InputError, match="cannot be written"):
+            save_state(place, policy, policy.init(1, CPU))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_older_file_stays_whole_when_writing_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, file = load_policy("adaedl"), tmp_path / "s.safetensors"
+    save_state(file, policy, policy.init(1, CPU))
+
+    def cut_off(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("stopkit.state_file.save_file", cut_off)
+    with pytest.raises(InputError, match="No space left on device"):
+        save_state(file, policy, policy.init(2, CPU))
+    assert load_state(file, policy).matches(policy.init(1, CPU))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]

@@ -161,7 +161,7 @@ class UndeclaredSignal(Sound):
         return signals.margin > 0.1, state
 
 
-@caught_by("keeps_the_form_of_its_state", "learn: rows['length'] of the state is torch.int64")
+@caught_by("keeps_the_form_of_its_state", "learn: rows.length of the state is torch.int64")
 class StateChangesDtype(Sound):
     """Learns whole numbers where it began with others."""
 
@@ -169,7 +169,7 @@ class StateChangesDtype(Sound):
         return state.put(length=super().learn(state, outcome)["length"].long())
 
 
-@caught_by("keeps_the_form_of_its_state", "learn: rows['seen'] of the state is torch.float64 [1, 2]")
+@caught_by("keeps_the_form_of_its_state", "learn: rows.seen of the state is torch.float64 [1, 2]")
 class StateGrows(Sound):
     """Keeps a list of all that it saw."""
 
@@ -350,7 +350,7 @@ class PrefersTheFirstRow(Sound):
         return context.limit * (torch.arange(len(context.limit), device=context.limit.device) == 0), state
 
 
-@caught_by("shares_only_what_it_declares", "rows['length'] of the state differs.\nalone: ")
+@caught_by("shares_only_what_it_declares", "rows.length of the state differs.\nalone: ")
 class LearnsFromOtherRows(Sound):
     """Moves every row by the mean of the batch, and does not say so."""
 
@@ -358,7 +358,7 @@ class LearnsFromOtherRows(Sound):
         return state.moved(outcome.drafted > 0, length=state["length"] + outcome.accepted.double().mean())
 
 
-@caught_by("lets_sequences_leave_and_join", "rows['length'] of the state differs")
+@caught_by("lets_sequences_leave_and_join", "rows.length of the state differs")
 class SharesABudget(Sound):
     """Gives every sequence its part of a budget when it begins."""
 
@@ -385,7 +385,7 @@ class NegativeCap(Sound):
         return context.limit - 2, state
 
 
-@caught_by("survives_certain_and_uniform_drafts", "rows['length'] of the state is NaN")
+@caught_by("survives_certain_and_uniform_drafts", "rows.length of the state is NaN")
 class NaNWhenCertain(Sound):
     """Divides entropy by entropy."""
 
@@ -426,7 +426,7 @@ class TableTooShort(Sound):
         return torch.ones(32, device=position.device).take(position) > 0, state
 
 
-@caught_by("survives_the_end_of_all_sequences", "shared['rounds']")
+@caught_by("survives_the_end_of_all_sequences", "shared.rounds")
 class CountsEmptyRounds(Sound):
     """Counts rounds in which no one took part."""
 
@@ -437,7 +437,7 @@ class CountsEmptyRounds(Sound):
         return super().learn(state, outcome).put(rounds=state["rounds"] + 1)
 
 
-@caught_by("learns_from_any_round", "rows['length'] of the state is not finite")
+@caught_by("learns_from_any_round", "rows.length of the state is not finite")
 class DividesByNothing(Sound):
     """Takes the acceptance rate of a round that drafted nothing."""
 
@@ -445,7 +445,7 @@ class DividesByNothing(Sound):
         return state.put(length=state["length"] * (1 + outcome.accepted / outcome.drafted))
 
 
-@caught_by("learns_nothing_from_finished_sequences", "shared['length']")
+@caught_by("learns_nothing_from_finished_sequences", "shared.length")
 class LearnsFromTheFinished(SoundAndShared):
     """Takes the mean over all rows, whether they took part or not."""
 
@@ -453,7 +453,7 @@ class LearnsFromTheFinished(SoundAndShared):
         return state.put(length=outcome.accepted.double().mean().view(1))
 
 
-@caught_by("learns_nothing_from_values_without_meaning", "rows['length']")
+@caught_by("learns_nothing_from_values_without_meaning", "rows.length")
 class LearnsFromPadding(Sound):
     """Adds up the entropy of all positions, drafted or not."""
 

@@ -10,7 +10,7 @@ from stopkit.policy import StoppingPolicy
 from stopkit.scalar import ScalarPolicy
 from stopkit.state import State
 from stopkit.testing.checks import Draw, Skipped
-from stopkit.testing.for_policies.playing import Play, differences, identical, straight_round, values, watched
+from stopkit.testing.for_policies.playing import Play, differences, identical, straight_round, watched
 from stopkit.testing.rounds import Rounds, rounds
 
 SMALL = {"sequences": 2, "rounds": 1, "vocabulary": 3, "longest": 2, "scale": 1.0, "accepted": "some", "steady": True}
@@ -43,7 +43,7 @@ def decides_on_the_device_of_the_engine(policy: StoppingPolicy, draw: Draw) -> N
     _require_tensors(policy)
     with _in_words("a verb fetches a value from the engine's device, or makes one on another device"):
         decisions, state = straight_round(policy, *_round(policy, draw(rounds(rounds=1, device="meta"))))
-    for place, value in [*(("a decision", decision) for decision in decisions), *values(state)]:
+    for place, value in [*(("a decision", decision) for decision in decisions), *state.flat().items()]:
         assert value.device.type == "meta", f"{place} is on {value.device}, and the engine works on another device"
 
 
@@ -88,7 +88,7 @@ def _round(policy: StoppingPolicy, world: Rounds) -> tuple[Any, ...]:
 
 
 def _form(state: State) -> dict[str, str]:
-    return {place: f"{value.dtype} {list(value.shape)} on {value.device}" for place, value in values(state)}
+    return {place: f"{value.dtype} {list(value.shape)} on {value.device}" for place, value in state.flat().items()}
 
 
 def _require_tensors(policy: StoppingPolicy) -> None:

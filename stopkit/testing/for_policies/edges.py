@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stopkit.policy import StoppingPolicy
 from stopkit.state import State
 from stopkit.testing.checks import Draw
-from stopkit.testing.for_policies.playing import Play, assert_same, values, watched
+from stopkit.testing.for_policies.playing import Play, assert_same, watched
 from stopkit.testing.rounds import ONE_HOT, Rounds, rounds
 
 
@@ -65,7 +65,7 @@ def _survives(policy: StoppingPolicy, world: Rounds) -> None:
     def around(verb: Any, *given: Any) -> Any:
         answer = verb(*given)
         state = answer if isinstance(answer, State) else answer[1]
-        lost = [place for place, value in values(state) if value.isnan().any()]
+        lost = [place for place, value in state.flat().items() if value.isnan().any()]
         assert not lost, f"{verb.__name__}: {', '.join(lost)} of the state is NaN"
         return answer
 

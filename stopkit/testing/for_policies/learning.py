@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stopkit.policy import StoppingPolicy
 from stopkit.testing.checks import Draw
-from stopkit.testing.for_policies.playing import Play, assert_same, values
+from stopkit.testing.for_policies.playing import Play, assert_same
 from stopkit.testing.rounds import rounds
 
 NOISE = [math.nan, math.inf, 1e30, -1e30]
@@ -16,10 +16,10 @@ def learns_from_any_round(policy: StoppingPolicy, draw: Draw) -> None:
     """Rounds with nothing drafted, all accepted or none accepted are no error; what is finite stays finite."""
     world = draw(rounds())
     play = Play(policy, world)
-    finite = {place for place, value in values(play.state) if value.isfinite().all()}
+    finite = {place for place, value in play.state.flat().items() if value.isfinite().all()}
     for number in range(world.rounds):
         play.through(number, number + 1)
-        lost = [place for place, value in values(play.state) if place in finite and not value.isfinite().all()]
+        lost = [place for place, value in play.state.flat().items() if place in finite and not value.isfinite().all()]
         assert not lost, f"after round {number}, {', '.join(lost)} of the state is not finite"
 
 

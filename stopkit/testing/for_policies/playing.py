@@ -138,14 +138,6 @@ def straight_round(
     return decisions, policy.learn(state, outcome)
 
 
-def values(state: State, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a state with its place in it."""
-    for scope, found in (("rows", state.rows), ("shared", state.shared)):
-        yield from ((f"{path}{scope}[{name!r}]", value) for name, value in found.items())
-    for number, part in enumerate(state.parts):
-        yield from values(part, f"{path}parts[{number}].")
-
-
 def tensors(tree: Any) -> Iterator[Tensor]:
     """Every tensor in an argument or an answer of a verb."""
     if isinstance(tree, Tensor):
@@ -169,7 +161,7 @@ def identical(one: Tensor, other: Tensor) -> bool:
 
 def differences(one: State, other: State) -> list[str]:
     """Places at which two states differ."""
-    here, there = dict(values(one)), dict(values(other))
+    here, there = one.flat(), other.flat()
     return [
         place
         for place in here | there
@@ -186,5 +178,5 @@ def assert_same(one: Play, other: Play, rows: Sequence[int], here: str, there: s
             )
     memory = other.state.select(one.who.new_tensor(rows))
     for place in differences(one.state, memory):
-        mine, its = (dict(values(state)).get(place) for state in (one.state, memory))
+        mine, its = (state.flat().get(place) for state in (one.state, memory))
         raise AssertionError(f"{place} of the state differs.\n{here}: {mine}\n{there}: {its}")
