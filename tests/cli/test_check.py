@@ -1,6 +1,8 @@
 """`stopkit check`: verdicts with their reasons, the smallest counter-example, exit codes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,10 @@ def test_the_engine_that_comes_with_it(run: Run) -> None:
     done = run("check", "eager", "--examples", 1)
     assert done.exit_code == 0, done.output
     assert "failed" not in done.stdout
+
+
+def test_without_assertions_nothing_is_said_to_pass() -> None:
+    command = [sys.executable, "-O", "-m", "stopkit", "check", "static"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Python ignores with -O" in done.stderr

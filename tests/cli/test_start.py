@@ -82,3 +82,8 @@ def test_a_plug_in_that_cannot_be_found_is_wrong_input(run: Run, monkeypatch: py
     assert done.exit_code == 2
     assert "STOPKIT_PLUGINS" in done.stderr
     assert "Did you mean 'policies'?" in done.stderr
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "stopkit", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "stopkit")
