@@ -1,8 +1,9 @@
 """Everything worth checking on a machine with a GPU, in one command: `make gpu-check`.
 
-Runs the tests marked gpu, then `stopkit compare` with the bundled pair in float32 and bfloat16, and writes the results
-with their conditions to benchmarks/results/. `python benchmarks/gpu_check.py` works from a checkout that is not
-installed, too: it needs the dependencies and pytest, and registers the built-in plug-ins by a dist-info of its own.
+Runs the tests marked gpu, and the conformance kit on every policy, whose examples then use the device; then `stopkit
+compare` with the bundled pair in float32 and bfloat16, and writes the results with their conditions to
+benchmarks/results/. `python benchmarks/gpu_check.py` works from a checkout that is not installed, too: it needs the
+dependencies and pytest, and registers the built-in plug-ins by a dist-info of its own.
 """
 
 import os
@@ -24,11 +25,14 @@ def environment(scratch: Path) -> dict[str, str]:
     """The environment to run in: as it is where stopkit is installed, else with the checkout made importable."""
     if entry_points(group="stopkit"):
         return dict(os.environ)
-    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["stopkit"]
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    lines = [
+        line for name, points in groups.items() for line in (f"[{name}]", *(f"{k} = {v}" for k, v in points.items()))
+    ]
     info = scratch / "stopkit-0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stopkit\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[stopkit]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     paths = [scratch, ROOT, ROOT / "policies", ROOT / "engines", os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
@@ -45,7 +49,8 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         surroundings = environment(Path(scratch))
-        steps = [[sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/engines"]]
+        test = [sys.executable, "-m", "pytest", "-q"]
+        steps = [[*test, "-m", "gpu", "tests/engines"], [*test, "tests/conformance/test_policies.py"]]
         for dtype in ("float32", "bfloat16"):
             saved = RESULTS / f"compare-{device}-{dtype}.json"
             steps.append([sys.executable, "-c", stopkit, "compare", *COMPARE, "--dtype", dtype, "--json", str(saved)])
