@@ -100,6 +100,15 @@ class RoundOutcome:
     drawn: Sequence[Drawn] = ()
     """What `extend` was shown, by position; rows that had stopped hold values without meaning."""
 
+    def judged(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Which of a block's first `positions` the target judged, and which it accepted, each [B, positions] bool.
+
+        It judges up to the first token that it rejects; of those after it nothing is known.
+        """
+        position = torch.arange(positions, device=self.drafted.device)
+        accepted = self.accepted.unsqueeze(1)
+        return (position < self.drafted.unsqueeze(1)) & (position <= accepted), position < accepted
+
 
 class StoppingPolicy(BaseModel, ABC):
     """Decides how much to draft. Fields are parameters; `kind` is the name in a config file; there is no other state.

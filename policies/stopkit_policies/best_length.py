@@ -52,13 +52,11 @@ class BestLength(StoppingPolicy):
         return torch.minimum((best + probes).clamp(max=self.max_draft), context.limit), state
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
-        position = torch.arange(self.max_draft, device=outcome.drafted.device)
-        drafted, run = outcome.drafted.unsqueeze(1), outcome.accepted.unsqueeze(1)
-        judged = (position < drafted) & (position <= run)
+        judged, accepted = outcome.judged(self.max_draft)
         kept = 1 - (1 - self.decay) * judged.double()
         return state.moved(
             outcome.context.active,
             judged=state["judged"] * kept + judged,
-            accepted=state["accepted"] * kept + (judged & (position < run)),
+            accepted=state["accepted"] * kept + (judged & accepted),
             rounds=state["rounds"] + 1,
         )

@@ -74,13 +74,11 @@ class DrawnProbability(MovingThreshold):
         if not outcome.drawn:
             return state
         score = torch.stack([self.confidence(*seen) for seen in zip(outcome.signals, outcome.drawn, strict=False)], 1)
-        position = torch.arange(score.shape[1], device=score.device)
-        judged = (position < outcome.drafted.unsqueeze(1)) & (position <= outcome.accepted.unsqueeze(1))
-        match = (position < outcome.accepted.unsqueeze(1)).double()
+        judged, match = outcome.judged(len(outcome.drawn))
         scores, matches = state["score"], state["match"]
         rows = len(scores)  # 1 where all sequences share one history
         scores = _latest(scores, score.double().where(judged, EMPTY).reshape(rows, -1))
-        matches = _latest(matches, match.where(judged, EMPTY).reshape(rows, -1))
+        matches = _latest(matches, match.double().where(judged, EMPTY).reshape(rows, -1))
         return state.put(score=scores, match=matches, threshold=roc_threshold(scores, matches, state["threshold"]))
 
 

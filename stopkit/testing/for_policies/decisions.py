@@ -10,7 +10,7 @@ from stopkit.policy import StoppingPolicy
 from stopkit.scalar import ScalarPolicy
 from stopkit.state import State
 from stopkit.testing.checks import Draw, Skipped
-from stopkit.testing.for_policies.playing import Play, differences, identical, straight_round, watched
+from stopkit.testing.for_policies.playing import Play, differences, identical, state_of, straight_round, watched
 from stopkit.testing.rounds import Rounds, rounds
 
 SMALL = {"sequences": 2, "rounds": 1, "vocabulary": 3, "longest": 2, "scale": 1.0, "accepted": "some", "steady": True}
@@ -29,7 +29,7 @@ def keeps_the_form_of_its_state(policy: StoppingPolicy, draw: Draw) -> None:
 
     def around(verb: Any, *given: Any) -> Any:
         answer = verb(*given)
-        form = _form(answer if isinstance(answer, State) else answer[1])
+        form = _form(state_of(answer))
         for place in begun | form:
             before, after = (found.get(place, "missing") for found in (begun, form))
             assert before == after, f"{verb.__name__}: {place} of the state is {after}; init made it {before}"

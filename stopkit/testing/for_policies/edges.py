@@ -6,9 +6,8 @@ import torch
 from hypothesis import strategies as st
 
 from stopkit.policy import StoppingPolicy
-from stopkit.state import State
 from stopkit.testing.checks import Draw
-from stopkit.testing.for_policies.playing import Play, assert_same, watched
+from stopkit.testing.for_policies.playing import Play, assert_same, state_of, watched
 from stopkit.testing.rounds import ONE_HOT, Rounds, rounds
 
 
@@ -64,8 +63,7 @@ def survives_the_end_of_all_sequences(policy: StoppingPolicy, draw: Draw) -> Non
 def _survives(policy: StoppingPolicy, world: Rounds) -> None:
     def around(verb: Any, *given: Any) -> Any:
         answer = verb(*given)
-        state = answer if isinstance(answer, State) else answer[1]
-        lost = [place for place, value in state.flat().items() if value.isnan().any()]
+        lost = [place for place, value in state_of(answer).flat().items() if value.isnan().any()]
         assert not lost, f"{verb.__name__}: {', '.join(lost)} of the state is NaN"
         return answer
 

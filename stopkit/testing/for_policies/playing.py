@@ -106,6 +106,11 @@ def watched(policy: StoppingPolicy, around: Callable[..., Any]) -> StoppingPolic
     return copy
 
 
+def state_of(answer: Any) -> State:
+    """The new state in what a verb answers, with a decision or alone."""
+    return answer if isinstance(answer, State) else answer[1]
+
+
 def straight_round(
     policy: StoppingPolicy,
     state: State,
