@@ -1,7 +1,7 @@
 """The engine interface: how a policy's decisions become tokens. `stopkit.decode` runs the one loop over it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -21,6 +21,7 @@ from stopkit.validation import validated
 
 if TYPE_CHECKING:
     from stopkit.controller import DraftController
+    from stopkit.trace.record import RecordingRequest, Rollouts
 
 Prompt = str | Sequence[int]
 """Text, or token ids."""
@@ -190,6 +191,10 @@ class Engine(BaseModel, ABC):
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """What each token adds to the text of `tokens`, for display; "" while a character is unfinished or unknown."""
         return [""] * len(tokens)
+
+    def record(self, request: "RecordingRequest") -> "Iterator[Rollouts]":
+        """The request's sequences, in order, each with a rollout from every start. Raises InputError if it cannot."""
+        raise InputError(f"engine.kind: {self.kind} cannot record; eager can.")
 
     def generate(
         self,

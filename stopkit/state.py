@@ -54,6 +54,13 @@ class State:
             found |= {f"parts.{number}.{place}": value for place, value in part.flat().items()}
         return found
 
+    def filled(self, values: Values, prefix: str = "") -> "State":
+        """A tree of this form that holds `values`, which are named as in `flat`."""
+        scopes = {"rows": self.rows, "shared": self.shared}
+        found = {scope: {name: values[f"{prefix}{scope}.{name}"] for name in names} for scope, names in scopes.items()}
+        parts = (part.filled(values, f"{prefix}parts.{number}.") for number, part in enumerate(self.parts))
+        return State(**found, parts=tuple(parts))
+
     def put(self, **values: Tensor) -> Self:
         """With `values` in the places of those of the same names."""
         rows = {name: values.get(name, value) for name, value in self.rows.items()}

@@ -1,13 +1,11 @@
 """What a policy learned, in a file: safetensors, with the policy that it belongs to."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from stopkit.config import as_block
 from stopkit.errors import InputError
@@ -49,12 +47,4 @@ def load_state(path: str | Path, policy: StoppingPolicy) -> State:
     like = policy.init(1, torch.device("cpu"))
     if saved["kind"] != policy.kind or tensors.keys() != like.flat().keys():
         raise InputError(f"{path}: is the state of {json.dumps(saved)}, which {policy!r} cannot go on from.")
-    return _tree(tensors, like)
-
-
-def _tree(tensors: Mapping[str, Tensor], like: State, prefix: str = "") -> State:
-    """The flat `tensors` in the tree of `like`."""
-    scopes = {"rows": like.rows, "shared": like.shared}
-    values = {scope: {name: tensors[f"{prefix}{scope}.{name}"] for name in names} for scope, names in scopes.items()}
-    parts = (_tree(tensors, part, f"{prefix}parts.{number}.") for number, part in enumerate(like.parts))
-    return State(**values, parts=tuple(parts))
+    return like.filled(tensors)

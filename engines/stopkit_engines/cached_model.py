@@ -1,5 +1,6 @@
 """A causal language model with its ragged cache: one padded forward consumes whatever each row has pending."""
 
+import inspect
 import sys
 from typing import Any, NamedTuple
 
@@ -16,7 +17,12 @@ class Scores(NamedTuple):
     logits: Tensor
     """[B, keep, V]; a row's last position is its last column."""
     hidden_state: Tensor | None
-    """[B, D] at a row's last position, if asked for."""
+    """[B, keep, D], if asked for."""
+
+    @property
+    def last(self) -> "Scores":
+        """Those of each row's last position: [B, V] and [B, D]."""
+        return Scores(self.logits[:, -1], None if self.hidden_state is None else self.hidden_state[:, -1])
 
 
 class CachedModel:
@@ -30,6 +36,8 @@ class CachedModel:
         self.model = model
         self.context = context_length(model)
         self.forwards = 0
+        named = inspect.signature(model.forward).parameters
+        self._cache_argument = "cache" if "cache" in named else "past_key_values"  # its name before transformers 5.24
         self._vocabulary = vocabulary
         self.filled = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.width = 0
@@ -46,20 +54,31 @@ class CachedModel:
         self.width, used = torch.stack([(end - self.filled).amax(), end.amax()]).tolist()
         places = end.unsqueeze(1) + torch.arange(-self.width, 0, device=end.device)
         positions = places.clamp(min=0)
-        self._cache.point(places.where(places >= self.filled.unsqueeze(1), self._cache.spare), used)
+        slots = places.where(places >= self.filled.unsqueeze(1), self._cache.spare)
         visible = self._slots[:used] <= positions.view(*positions.shape, 1)
+        scores = self.see(tokens.gather(1, positions), slots, positions, visible, keep, hidden)
+        self.filled = end
+        return scores
+
+    def see(
+        self, tokens: Tensor, slots: Tensor, positions: Tensor, visible: Tensor, keep: int, hidden: bool = False
+    ) -> Scores:
+        """One forward over `tokens` [B, W] at `positions` [B, W], kept in `slots` [B, W].
+
+        Each sees the slots that `visible` [B, W, S] says of the first S, its own included.
+        """
+        self._cache.point(slots, visible.shape[-1])
         output = self.model(
-            input_ids=tokens.gather(1, positions),
+            input_ids=tokens,
             attention_mask=self._none.where(visible, self._lowest).unsqueeze(1),
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=keep,
             output_hidden_states=hidden,
+            **{self._cache_argument: self._cache},
         )
         self.forwards += 1
-        self.filled = end
-        return Scores(self._fit(output.logits[:, -keep:]), output.hidden_states[-1][:, -1] if hidden else None)
+        return Scores(self._fit(output.logits[:, -keep:]), output.hidden_states[-1][:, -keep:] if hidden else None)
 
     def _fit(self, logits: Tensor) -> Tensor:
         missing = self._vocabulary - logits.shape[-1]
@@ -68,6 +87,11 @@ class CachedModel:
     def rewind(self, agreed: Tensor) -> None:
         """Forget what was seen past `agreed` [B]."""
         self.filled = torch.minimum(self.filled, agreed)
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Whether the largest logit [..., V] is a number; -inf elsewhere only forbids a token."""
+    return logits.amax(-1).abs() < torch.inf
 
 
 def context_length(model: Any) -> int:

@@ -14,7 +14,7 @@ from stopkit.random import RandomSource
 from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit.verification import next_distribution, survival
-from stopkit_engines.cached_model import CachedModel
+from stopkit_engines.cached_model import CachedModel, finite
 from stopkit_engines.rows import Row
 
 
@@ -75,12 +75,12 @@ class EagerDecoding(Decoding):
             scores = self._draft.forward(self._tokens, end, keep=1, hidden="hidden_state" in wanted)
         self._steps += 1
         self._steady &= self._draft.width <= 2
-        usable = _finite(scores.logits)
+        usable = finite(scores.logits)
         raw = scores.logits.where(usable.unsqueeze(2), 0.0)
         logits, usable = self._process(raw, end)[:, 0], usable[:, 0]
         self._unusable += live > usable
         self._q = options.probabilities(logits)
-        signals = compute(wanted, lambda: options.shown(logits, self._q), raw[:, 0], scores.hidden_state)
+        signals = compute(wanted, lambda: options.shown(logits, self._q), raw[:, 0], scores.last.hidden_state)
         return Proposal(signals, usable)
 
     def commit(self, live: Tensor) -> Commitment:
@@ -98,7 +98,7 @@ class EagerDecoding(Decoding):
             logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
         drafted = self._drafted.unsqueeze(1)
         logits = _from_block_start(logits, columns, drafted)
-        sound = (_finite(logits) | (columns > drafted)).all(1)
+        sound = (finite(logits) | (columns > drafted)).all(1)
 
         p = self._request.options.probabilities(self._process(logits, self._length))
         q = torch.stack([*self._block, p[:, -1]], 1).where((columns < drafted).unsqueeze(2), 0.0)
@@ -171,8 +171,3 @@ def _from_block_start(logits: Tensor, columns: Tensor, drafted: Tensor) -> Tenso
     last = len(columns) - 1
     rows = torch.arange(len(logits), device=logits.device).unsqueeze(1)
     return logits[rows, (columns + (last - drafted)).clamp(max=last)]
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Whether the largest logit [..., V] is a number; -inf elsewhere only forbids a token."""
-    return logits.amax(-1).abs() < torch.inf

@@ -1,6 +1,6 @@
 """`eager`: transformers models run one forward at a time, on a CPU or a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,11 +11,13 @@ from stopkit.costs import CostModel
 from stopkit.engine import Engine, Prompt, Request
 from stopkit.errors import InputError
 from stopkit.random import SeededRandomSource, sequence_seeds
+from stopkit.trace.record import RecordingRequest, Rollouts
 from stopkit.validation import validated
 from stopkit_engines import loading
 from stopkit_engines.cache import require_rollback
 from stopkit_engines.cached_model import CachedModel, context_length
 from stopkit_engines.decoding import EagerDecoding
+from stopkit_engines.recording import EagerRecorder
 from stopkit_engines.rows import Row
 from stopkit_engines.text import TextStream
 
@@ -87,12 +89,8 @@ class EagerEngine(Engine):
         models, options = self.models, request.options
         if options.stop and models.tokenizer is None:
             raise InputError("generate.stop: stop strings need a tokenizer, and this engine was given none.")
-        context = context_length(models.target)
-        vocabulary = models.target.config.get_text_config().vocab_size
-        prompts = [
-            _encode(prompt, index, models.tokenizer, vocabulary, context)
-            for index, prompt in enumerate(request.prompts)
-        ]
+        context, vocabulary = context_length(models.target), models.target.config.get_text_config().vocab_size
+        prompts = self._encoded(request.prompts)
         rows = [
             Row(
                 prompt=len(prompt),
@@ -119,6 +117,20 @@ class EagerEngine(Engine):
             ends=loading.end_of_sequence(models.target),
             costs=self._costs,
         )
+
+    def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
+        models, most = self.models, request.options.max_new_tokens
+        if models.draft is None:
+            raise InputError("engine.draft: is unset, and a recording needs a model that drafts.")
+        prompts, context = self._encoded(request.prompts), context_length(models.target)
+        rooms = [min(most, context - len(prompt)) for prompt in prompts]
+        ends = loading.end_of_sequence(models.target)
+        return EagerRecorder(models.target, models.draft, ends, request).record(prompts, rooms)
+
+    def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        models = self.models
+        context, vocabulary = context_length(models.target), models.target.config.get_text_config().vocab_size
+        return [_encode(prompt, index, models.tokenizer, vocabulary, context) for index, prompt in enumerate(prompts)]
 
 
 def _encode(prompt: Prompt, index: int, tokenizer: Any | None, vocabulary: int, context: int) -> list[int]:

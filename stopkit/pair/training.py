@@ -20,6 +20,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+BFLOAT16 = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
+"""Whether the processor is likely to compute in bfloat16 itself; one that does not is several times slower in it."""
+
 
 class ModelSize(BaseModel):
     """Shape of a Llama-type model with tied embeddings."""
@@ -146,7 +149,7 @@ def train(
 def held_out_loss(model: LlamaForCausalLM, tokens: Tensor, context: int, most: int = 48) -> float:
     """Mean negative log-likelihood, nats per token, over up to `most` windows spread evenly over `tokens`."""
     windows = spread_windows(tokens, context, most)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
         losses = [
             model(input_ids=batch, labels=batch, use_cache=False).loss * len(batch) for batch in torch.split(windows, 8)
         ]
@@ -162,7 +165,7 @@ def spread_windows(tokens: Tensor, context: int, most: int) -> Tensor:
 def _step(forward: Callable[..., object], batch: Tensor, micro_batch: int) -> float:
     total = 0.0
     for part in torch.split(batch, micro_batch):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
             loss = forward(input_ids=part, labels=part, use_cache=False).loss * len(part) / len(batch)  # type: ignore[attr-defined]
         loss.backward()
         total += float(loss.detach())

@@ -1,0 +1,81 @@
+"""The files of a trace, checked before they are believed: one file, a folder of shards, or an unfinished recording."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from stopkit.errors import InputError
+from stopkit.trace.schema import COLUMNS, FORMAT, KEY, VERSION, Metadata
+
+
+def parts_folder(path: Path) -> Path:
+    """Where the sequences of an unfinished recording lie."""
+    return path.with_name(path.name + ".parts")
+
+
+def trace_files(path: Path) -> list[Path]:
+    """The Parquet files that make up the trace at `path`. Raises InputError if there are none."""
+    unfinished = sorted(parts_folder(path).glob("*.parquet"))
+    if path.is_file():
+        return [path, *unfinished]
+    shards = sorted(file for shard in _shards(path) for file in trace_files(shard)) if path.is_dir() else []
+    if not shards and not unfinished:
+        raise InputError(f"{path}: there is no trace; `stopkit trace record` writes one.")
+    return [*shards, *unfinished]
+
+
+def _shards(folder: Path) -> set[Path]:
+    """The traces in a folder, those that are parts only included."""
+    unfinished = {Path(str(parts).removesuffix(".parts")) for parts in folder.glob("*.parquet.parts")}
+    return {file for file in folder.glob("*.parquet") if file.is_file()} | unfinished
+
+
+def read_metadata(file: Path) -> Metadata:
+    """How the recording in `file` was made. Raises InputError if it is no trace that this version can read."""
+    schema = _open(file).schema_arrow
+    document = json.loads((schema.metadata or {}).get(KEY, b"{}"))
+    if document.get("format") != FORMAT:
+        raise InputError(f"{file}: is a Parquet file but no trace; `stopkit trace record` writes one.")
+    if document["version"] != VERSION:
+        raise InputError(
+            f"{file}: is a trace of version {document['version']}, and this stopkit reads version {VERSION}; record it "
+            "again, or install the stopkit that wrote it."
+        )
+    if missing := [column.name for column in COLUMNS if column.name not in schema.names]:
+        raise InputError(f"{file}: is a trace without the columns {', '.join(missing)}; record it again.")
+    try:
+        return Metadata.model_validate(document["recording"])
+    except ValidationError as error:
+        raise InputError(f"{file}: its metadata is damaged: {' '.join(str(error).split())}; record it again.") from None
+
+
+def recorded_sequences(file: Path) -> set[int]:
+    """The numbers of the sequences in `file`."""
+    return set(_open(file).read(columns=["sequence"])["sequence"].unique().to_pylist())
+
+
+def tables(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of `file`, one after another."""
+    opened = _open(file)
+    for group in range(opened.num_row_groups):
+        yield opened.read_row_group(group, columns=columns)
+
+
+def require_same_recording(where: str, one: Metadata, other: Metadata) -> None:
+    """Raise InputError, naming what differs, unless both belong to one recording."""
+    ours, theirs = one.recording, other.recording
+    for name, value in ours.items():
+        if value != theirs[name]:
+            raise InputError(f"{where}: is another recording: its {name} is {value}, not {theirs[name]}.")
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{file}: is not a whole Parquet file ({reason}); copy or record it again.") from None

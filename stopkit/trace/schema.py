@@ -1,0 +1,96 @@
+"""What a trace file holds: one Parquet row for every position of every rollout, and how the recording was made.
+
+A sequence is one prompt's continuation, as the target sampled it: tokens x_0 … x_{N−1}. From every start s of it there
+is a rollout: draft tokens for the positions s, s + 1, …, coupled to x (`stopkit.trace.coupling`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from stopkit.sampling import Sampling
+
+FORMAT = "stopkit trace"
+VERSION = 1
+KEY = b"stopkit"
+"""Where the file's metadata holds `Metadata`, as JSON."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its Arrow type, and what it holds, with its unit."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+
+
+COLUMNS = (
+    Column("sequence", pa.int32(), "number of the prompt in the recording, from 0"),
+    Column("start", pa.int32(), "tokens of the continuation before the rollout, s"),
+    Column("position", pa.int16(), "position in the rollout, j, from 0"),
+    Column("output", pa.int32(), "x_s, the token that the target sampled where the rollout starts"),
+    Column("limit", pa.int32(), "most tokens that an engine could draft at this start"),
+    Column("token", pa.int32(), "drawn draft token; null, like all that follows, where the limit is 0"),
+    Column("entropy", pa.float32(), "entropy of the draft's distribution, nats"),
+    Column("max_probability", pa.float32(), "largest probability of the draft's distribution"),
+    Column("margin", pa.float32(), "largest minus second largest probability of the draft's distribution"),
+    Column("drawn_probability", pa.float32(), "q(token), in the distribution that it was drawn from"),
+    Column("beta", pa.float32(), "acceptance probability of the position, 1 − total variation distance of p and q"),
+    Column("acceptance", pa.float32(), "acceptance probability of the drawn token, min(1, p(token) / q(token))"),
+    Column("accepted", pa.bool_(), "whether the token and all before it in the rollout are those of the target"),
+)
+"""The columns of every trace; of the draft's distribution, what policies are shown of it."""
+
+TOP_TOKENS = Column("top_tokens", pa.list_(pa.int32()), "the draft's most probable tokens, best first")
+TOP_LOGITS = Column("top_logits", pa.list_(pa.float32()), "their logits, as the draft gave them")
+HIDDEN_STATE = Column("hidden_state", pa.list_(pa.float32()), "the draft's last hidden state")
+OPTIONAL = (TOP_TOKENS, TOP_LOGITS, HIDDEN_STATE)
+
+
+class Timings(BaseModel):
+    """Seconds that the recording engine measured at batch 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    draft_step: float = Field(gt=0, description="seconds of one draft forward")
+    verify: tuple[float, ...] = Field(min_length=1, description="seconds to verify a block of 0, 1, 2, … tokens")
+
+
+class Metadata(BaseModel):
+    """How a trace was recorded; shards of one recording differ in `shard` and `timings` alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Mapping[str, Any] = Field(description="the target model: what was asked for, and a hash of its weights")
+    draft: Mapping[str, Any] = Field(description="the draft model: likewise")
+    tokenizer: str = Field(description="hash of the tokenizer's vocabulary")
+    prompts: str = Field(description="hash of all prompts of the recording")
+    sequences: int = Field(ge=1, description="prompts of the whole recording, all shards together")
+    sampling: Sampling = Field(description="how both models were sampled")
+    seed: int = Field(ge=0, description="seed of the recording")
+    max_new_tokens: int = Field(ge=1, description="most tokens of a sequence")
+    max_draft: int = Field(ge=1, description="most tokens of a rollout")
+    top_k_logits: int = Field(default=0, ge=0, description="logits kept a position")
+    hidden_state: bool = Field(default=False, description="whether hidden states are kept")
+    shard: str = Field(default="1/1", description="which sequences this file is meant to hold: those n ≡ i − 1 mod n")
+    conditions: Mapping[str, Any] = Field(default={}, description="hardware and versions")
+    timings: Timings | None = Field(default=None, description="measured seconds; unset until they are known")
+
+    @property
+    def recording(self) -> dict[str, Any]:
+        """What files of one recording have in common."""
+        return self.model_dump(mode="json", exclude={"shard", "conditions", "timings"})
+
+
+def arrow_schema(metadata: Metadata) -> pa.Schema:
+    """The Arrow schema of a file with this metadata in it."""
+    chosen = list(COLUMNS)
+    chosen += [TOP_TOKENS, TOP_LOGITS] if metadata.top_k_logits else []
+    chosen += [HIDDEN_STATE] if metadata.hidden_state else []
+    document = {"format": FORMAT, "version": VERSION, "recording": metadata.model_dump(mode="json")}
+    return pa.schema([(column.name, column.type) for column in chosen], metadata={KEY: json.dumps(document).encode()})

@@ -1,0 +1,124 @@
+"""Writing a trace: every sequence is on disk, whole, before the next one is begun.
+
+Each sequence becomes a small file in `PATH.parts/`; closing joins them into `PATH`, also when the recording was
+interrupted. If not even that was possible, the folder of parts is a trace by itself, and resuming goes on from it.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from stopkit.errors import InputError
+from stopkit.trace.files import (
+    parts_folder,
+    read_metadata,
+    recorded_sequences,
+    require_same_recording,
+    tables,
+    trace_files,
+)
+from stopkit.trace.record import Rollouts
+from stopkit.trace.schema import Metadata, arrow_schema
+
+GROUP_ROWS = 1 << 16
+"""Rows of a row group, about."""
+
+
+class TraceWriter:
+    """Writes the sequences of one recording to `path`; a context that joins what there is when it is left.
+
+    With `resume`, goes on with what `path` or its parts hold. Raises InputError if there is something and `resume` is
+    false, or if it is another recording.
+    """
+
+    def __init__(self, path: Path, metadata: Metadata, resume: bool = False) -> None:
+        self._path, self._parts, self._metadata = path, parts_folder(path), metadata
+        before = trace_files(path) if path.exists() or self._parts.exists() else []
+        if before and not resume:
+            raise InputError(f"{path}: exists; --resume goes on with it, or choose another file.")
+        for file in before:
+            require_same_recording(str(path), read_metadata(file), metadata)
+        self.done = {sequence for file in before for sequence in recorded_sequences(file)}
+        """Numbers of the sequences that are on disk."""
+        self._schema = arrow_schema(metadata)
+
+    def write(self, rollouts: Rollouts) -> None:
+        """Put one sequence on disk."""
+        self._parts.mkdir(exist_ok=True)
+        part = self._parts / f"{rollouts.sequence:08d}.parquet"
+        _write_whole(part, self._schema, iter([as_table(rollouts, self._schema)]))
+        self.done.add(rollouts.sequence)
+
+    def close(self) -> None:
+        """Join everything into one file and remove the parts."""
+        files = trace_files(self._path) if self._parts.exists() else []
+        if files:
+            _write_whole(self._path, self._schema, (table for file in files for table in tables(file)))
+            shutil.rmtree(self._parts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:
+    """A row for every position of every rollout, and one for a start at which nothing could be drafted."""
+    starts, longest = len(rollouts.output), max(1, int(rollouts.drafted.max()))
+    position = torch.arange(longest).expand(starts, -1)
+    drafted = rollouts.drafted.unsqueeze(1)
+    there = position < drafted.clamp(min=1)
+    nothing = (position >= drafted)[there].numpy()
+    of_starts = {
+        "sequence": torch.full((starts,), rollouts.sequence),
+        "start": torch.arange(starts),
+        "output": rollouts.output,
+        "limit": rollouts.limit,
+    }
+    known = {name: value.unsqueeze(1).expand_as(position) for name, value in of_starts.items()} | {"position": position}
+
+    def column(field: pa.Field) -> pa.Array:
+        if field.name in known:
+            return pa.array(known[field.name][there].numpy(), field.type)
+        if field.name not in rollouts.columns:
+            return pa.nulls(len(nothing), field.type)
+        values = rollouts.columns[field.name][there].numpy()
+        return pa.array(list(values) if values.ndim > 1 else values, field.type, mask=nothing)
+
+    return pa.Table.from_arrays([column(field) for field in schema], schema=schema)
+
+
+def _write_whole(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+    unfinished = path.with_name(path.name + ".unfinished")
+    floats = [field.name for field in schema if pa.types.is_float32(field.type)]
+    with pq.ParquetWriter(
+        unfinished,
+        schema,
+        compression="zstd",
+        use_dictionary=[field.name for field in schema if field.name not in floats],
+        use_byte_stream_split=floats,
+    ) as writer:
+        for group in _groups(tables):
+            writer.write_table(group)
+    unfinished.replace(path)
+
+
+def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """`tables` put together until there are about `GROUP_ROWS` rows."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= GROUP_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
