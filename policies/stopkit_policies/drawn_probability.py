@@ -11,10 +11,10 @@ Three sources, one rule:
 * `update = "roc"`: transformers where scikit-learn is installed. With more than five judged tokens in its history,
   and of both outcomes, λ = the q(x) in it that minimises fpr + 3·fnr, had "q(x) ≥ λ" predicted acceptance.
 
-What the sources leave open: at temperature 0 the "sampled" distribution is the softmax of the processed logits, since
-q itself is one-hot. The history holds the latest `history` judged tokens, all that transformers would keep of a
-generation of ordinary length; the block's rejected token counts, what follows it does not. Of equally good thresholds
-the largest is taken, and counts are compared as whole numbers, so that no rounding decides.
+What the sources leave open: at temperature 0, where q is one-hot, q(x) is the probability of the most probable token in
+the softmax of the processed logits. The history holds the latest `history` judged tokens, all that transformers would
+keep of a generation of ordinary length; the block's rejected token counts, what follows it does not. Of equally good
+thresholds the largest is taken, and counts are compared as whole numbers, so that no rounding decides.
 """
 
 from typing import ClassVar, Literal
@@ -49,7 +49,7 @@ class DrawnProbability(MovingThreshold):
 
     @property
     def required_signals(self) -> frozenset[str]:
-        return frozenset({"probabilities" if self.distribution == "sampled" else "logits"})
+        return frozenset({"max_probability" if self.distribution == "sampled" else "logits"})
 
     def init(self, batch_size: int, device: torch.device) -> State:
         state = super().init(batch_size, device)
@@ -63,9 +63,9 @@ class DrawnProbability(MovingThreshold):
 
     def confidence(self, signals: Signals, drawn: Drawn) -> Tensor:
         """q(x), [B]."""
-        token = drawn.token.unsqueeze(1)
         if self.distribution == "sampled":
-            return signals.probabilities.gather(1, token).squeeze(1)
+            return torch.minimum(drawn.probability, signals.max_probability)  # the latter at temperature 0
+        token = drawn.token.unsqueeze(1)
         return (signals.logits.gather(1, token).squeeze(1) - signals.logits.logsumexp(1)).exp()
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:

@@ -14,7 +14,7 @@ from torch import Tensor
 from stopkit.controller import DraftController
 from stopkit.costs import Costs, FixedCosts
 from stopkit.decode import decode
-from stopkit.engine import Commitment, Continuation, Decoding, GenerationResult, Origin, Proposal, Verdict
+from stopkit.engine import Commitment, Continuation, Decoding, GenerationResult, Proposal, Verdict
 from stopkit.errors import InputError
 from stopkit.policy import Drawn, RoundContext, Signals, StoppingPolicy
 from stopkit.state import State
@@ -95,7 +95,7 @@ class ReplayDecoding(Decoding):
             counts.seconds = {**counts.seconds, "draft": drafting, "verify": verifying}
             tokens = self._trace.output[int(self._first[row]) : end].tolist()
             reason = "length" if end == int(self._end[row]) else None
-            continuations.append(Continuation(tokens, [Origin.ACCEPTED] * 0, "", reason, counts))
+            continuations.append(Continuation(tokens, [], "", reason, counts))
         return GenerationResult(continuations, total(controller.sequences), controller.state)
 
     def _ends(self) -> list[int]:
@@ -132,7 +132,8 @@ def replay(trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts]) ->
         raise InputError(f"policy {policy.kind!r}: reads {', '.join(sorted(lacking))}; {hint}.")
     lanes = Lanes(policy=policy)
     count = len(trace.sequences)
-    if policy.couples_rows:
+    carried = policy.init(1, torch.device("cpu")).couples_rows
+    if carried:
         chunks = [torch.tensor([sequence]) for sequence in range(count)]
     else:
         chunks = list(torch.arange(count).split(max(1, WIDTH // len(costs))))
@@ -146,5 +147,5 @@ def replay(trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts]) ->
         result = decoding.result(controller)
         for row, continuation in enumerate(result.continuations):
             found[row // len(chunk)].append(continuation.stats)
-        state = lanes.outlived(result.state) if policy.couples_rows else None
+        state = lanes.outlived(result.state) if carried else None
     return [Replay(cost, tuple(rows)) for cost, rows in zip(costs, found, strict=True)]

@@ -104,7 +104,7 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
     def column(name: str) -> Tensor:
         values = table[name].drop_null()
         flat = np.stack(values.to_numpy()) if name == HIDDEN_STATE.name else values.to_numpy()
-        found = torch.from_numpy(flat.astype(np.int64) if flat.dtype.kind == "i" else flat)
+        found = torch.tensor(flat.astype(np.int64) if flat.dtype.kind == "i" else flat)
         dense = torch.zeros(starts * longest, *found.shape[1:], dtype=found.dtype)
         dense[place] = found
         return dense.view(starts, longest, *found.shape[1:])
