@@ -17,9 +17,9 @@ class Patience(StoppingPolicy):
     formula: ClassVar[str] = "stop at the position that is the patience-th of its round with max q < unsure_below"
     source: ClassVar[str] = "the tutorial of stopkit"
 
-    patience: int = Field(default=2, ge=1, description="this many unsure positions end the block")
+    patience: int = Field(default=2, ge=1, le=1024, description="this many unsure positions end the block")
     unsure_below: float = Field(default=0.5, ge=0, le=1, description="a position is unsure below this probability")
-    max_draft: int = Field(default=8, ge=0, description="most tokens a round")
+    max_draft: int = Field(default=8, ge=0, le=1024, description="most tokens a round")
 
     def init(self, batch_size: int, device: torch.device) -> State:
         return State(rows={"unsure": torch.zeros(batch_size, dtype=torch.long, device=device)})
