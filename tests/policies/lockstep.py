@@ -142,8 +142,8 @@ def _round(
         ]
         drafted = [position + on for position, on in zip(drafted, live, strict=True)]
         live = [want and on and length < cap for want, on, length, cap in zip(wanted, more, drafted, caps, strict=True)]
-        q = torch.tensor([signals.probabilities[token] for signals, token in zip(newest, last, strict=True)])
-        controller.extend(Drawn(torch.tensor(last), q.to(run.dtype)), torch.tensor(more))
+        q = [signals.probabilities[token] for signals, token in zip(newest, last, strict=True)]
+        controller.extend(Drawn(torch.tensor(last), torch.tensor(q, dtype=run.dtype)), torch.tensor(more))
         assert controller.live.tolist() == live, f"{here}: extend"
         _same(controller.state, rows, f"{here}: extend")
 
