@@ -78,11 +78,12 @@ def step_milliseconds(model: Any, tokens: Tensor) -> float:
     """Median milliseconds of a forward over one token at batch 1 with a DynamicCache, after half of `tokens` [L]."""
     prompt, following = torch.tensor_split(tokens, 2)
     cache = DynamicCache(config=model.config)
-    model(input_ids=prompt.unsqueeze(0), past_key_values=cache, use_cache=True)
+    # By position, because transformers 5.24 renamed the cache's argument.
+    model(prompt.unsqueeze(0), None, None, cache, use_cache=True)
     times = []
     for token in torch.split(following[: WARM_UP + STEPS], 1):
         start = time.perf_counter()
-        model(input_ids=token.unsqueeze(0), past_key_values=cache, use_cache=True)
+        model(token.unsqueeze(0), None, None, cache, use_cache=True)
         times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times[WARM_UP:] or times)
 
