@@ -1,0 +1,92 @@
+"""What no policy can beat, and what none should fall behind: bounds on a trace, at given costs.
+
+* hindsight: drafts exactly what will be accepted.
+* clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where S is
+  the product of the acceptance probabilities of the tokens that are drawn, β that of the position to come, c and v the
+  times of a draft step and of a block token in verification, and ρ the rate that the rule itself reaches.
+* best_static: the constant draft length that is the best on this trace.
+* autoregressive: no drafting.
+
+docs/explanation/bounds.md derives the rule and says what each bound means.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stopkit.costs import FixedCosts
+from stopkit.statistics import Statistics
+from stopkit.trace.replay import Replay
+from stopkit.trace.trace import Trace
+
+ROUNDS_OF_DINKELBACH = 20
+"""Most improvements of ρ; three or four are enough."""
+
+
+def bounds(trace: Trace, costs: FixedCosts) -> dict[str, Replay]:
+    """The four bounds by name."""
+    return {name: bound(trace, costs) for name, bound in BOUNDS.items()}
+
+
+def hindsight(trace: Trace, costs: FixedCosts) -> Replay:
+    """Drafts exactly what will be accepted."""
+    return follow(trace, trace.run, costs)
+
+
+def autoregressive(trace: Trace, costs: FixedCosts) -> Replay:
+    """Drafts nothing."""
+    return follow(trace, torch.zeros_like(trace.run), costs)
+
+
+def best_static(trace: Trace, costs: FixedCosts) -> Replay:
+    """The best constant draft length, 0 included."""
+    lengths = (trace.drafted.clamp(max=length) for length in range(trace.metadata.max_draft + 1))
+    return max((follow(trace, length, costs) for length in lengths), key=lambda replay: replay.speedup)
+
+
+def clairvoyant(trace: Trace, costs: FixedCosts) -> Replay:
+    """The marginal rule with the true probabilities, at the rate ρ that it reaches itself."""
+    beta, acceptance = trace.columns["beta"].double(), trace.columns["acceptance"].double()
+    before = torch.cat([torch.ones_like(beta[:, :1]), acceptance[:, :-1]], 1).cumprod(1)
+    worth = before * beta
+    position = torch.arange(beta.shape[1])
+    best = autoregressive(trace, costs)
+    for _ in range(ROUNDS_OF_DINKELBACH):
+        rate = best.stats.tokens_per_second
+        wanted = worth >= rate * (costs.draft_step + costs.verify_token)
+        length = (wanted & (position < trace.drafted.unsqueeze(1))).cumprod(1).sum(1)
+        better = follow(trace, length, costs)
+        if better.speedup <= best.speedup * (1 + 1e-12):
+            break
+        best = better
+    return best
+
+
+def follow(trace: Trace, length: Tensor, costs: FixedCosts) -> Replay:
+    """The rounds of a rule that drafts `length` [T] tokens at each start, at most the rollout's."""
+    accepted = torch.minimum(length, trace.run)
+    visited = torch.zeros_like(length, dtype=torch.bool)
+    at, end = trace.first[:-1], trace.first[1:]
+    while len(at):
+        visited[at] = True
+        at = at + accepted[at] + 1
+        at, end = at[at < end], end[at < end]
+    sequence = torch.arange(len(trace.sequences)).repeat_interleave(trace.lengths)
+    found = [Statistics() for _ in trace.sequences]
+    rounds = torch.column_stack([sequence, length, accepted])[visited].tolist()
+    for row, drafted, kept in rounds:
+        found[row].count_block(drafted, kept)
+    for stats, tokens in zip(found, trace.lengths.tolist(), strict=True):
+        stats.tokens, stats.draft_forwards, stats.target_forwards = tokens, stats.drafted, stats.rounds
+        verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted
+        stats.seconds |= {"draft": costs.draft_step * stats.drafted, "verify": verifying}
+    return Replay(costs, tuple(found))
+
+
+BOUNDS: dict[str, Callable[[Trace, FixedCosts], Replay]] = {
+    "hindsight": hindsight,
+    "clairvoyant": clairvoyant,
+    "best_static": best_static,
+    "autoregressive": autoregressive,
+}
