@@ -57,20 +57,15 @@ class _Scripts:
     """Makes the sources that follow the scripts of many worlds; the seed of a world is its number."""
 
     def __init__(self, worlds: Sequence[World]) -> None:
-        self._worlds = worlds
+        self._scripts = {
+            _seed(number, part): script for number, world in enumerate(worlds) for part, script in enumerate(world)
+        }
         self._made: dict[int, tuple[ScriptedSource, int]] = {}
 
     def __call__(self, seeds: Sequence[int], device: torch.device) -> ScriptedSource:
-        source = ScriptedSource([self._script(seed) for seed in seeds])
+        source = ScriptedSource([self._scripts.get(seed, ()) for seed in seeds])
         self._made |= {seed: (source, row) for row, seed in enumerate(seeds)}
         return source
-
-    def _script(self, seed: int) -> Script:
-        for number, world in enumerate(self._worlds):
-            for part, script in enumerate(world):
-                if seed == _seed(number, part):
-                    return script
-        return ()
 
     def of(self, number: int, starts: int) -> tuple[list[float], list[list[Script]]]:
         """Of a world's parts: the probabilities of what was drawn, and the scripts of the branches not taken."""
