@@ -85,4 +85,4 @@ def _conclude(out: Path, pace: Pace) -> None:
     speed = f"; {pace.tokens_per_second:.1f} tokens recorded per second" if pace.sequences else ""
     click.echo(f"{out}: {tokens} tokens, {size / tokens:.0f} bytes per token{speed}.")
     if pace.sequences < pace.left:
-        click.echo(f"{pace.left - pace.sequences} sequences are missing; add --resume to record them.", err=True)
+        click.echo(f"Sequences that are missing: {pace.left - pace.sequences}; --resume records them.", err=True)
