@@ -158,8 +158,8 @@ def trace_format() -> str:
             "At temperature 0 the draft's distribution is one-hot. `entropy`, `max_probability` and `margin` are then "
             "those of the plain softmax, as policies are shown them.",
             "## Metadata",
-            f"In the file's metadata, `{KEY.decode()}` is one JSON object: `format` is `{FORMAT}`, `version` is {VERSION}, "
-            "and `recording` has these fields. Files with another version are refused.",
+            f"In the file's metadata, `{KEY.decode()}` is one JSON object: `format` is `{FORMAT}`, `version` is "
+            f"{VERSION}, and `recording` has these fields. Files with another version are refused.",
             _model(Metadata),
             "`timings` has these:",
             _model(Timings),
