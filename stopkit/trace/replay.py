@@ -68,7 +68,7 @@ class ReplayDecoding(Decoding):
     def propose(self, live: Tensor) -> Proposal:
         self._forwards = self._forwards + live
         signals = {name: self._position(name) for name in self._signals}
-        return Proposal(Signals(**signals), self._drafted < self._recorded)
+        return Proposal(Signals(**signals), torch.ones_like(live))
 
     def commit(self, live: Tensor) -> Commitment:
         drawn = Drawn(self._position("token"), self._position("drawn_probability"))
@@ -148,9 +148,7 @@ def replay(
         if not isinstance(error.__cause__, CostsSeen):
             raise
         found = _run(trace, policy, costs, tick)
-    return [
-        Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)
-    ]
+    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
 
 
 def _run(
@@ -163,7 +161,7 @@ def _run(
     lanes = Lanes(policy=policy) if costs or (policy.couples_rows and not carries) else None
     found: list[list[Statistics]] = [[] for _ in range(worlds)]
     state: State | None = None
-    for chunk in torch.arange(count).split(width):
+    for chunk in torch.split(torch.arange(count), width):
         each = [cost for cost in costs for _ in chunk] if costs else None
         decoding = ReplayDecoding(trace, chunk.repeat(worlds), policy.required_signals, each)
         result = decoding.result(decode(lanes or policy, decoding, state))

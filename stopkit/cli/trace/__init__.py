@@ -1,0 +1,15 @@
+"""`stopkit trace`: record once, then replay every policy."""
+
+import click
+
+from stopkit.cli.app import Group
+from stopkit.cli.trace.replay import replay
+
+
+@click.group("trace", cls=Group)
+def trace() -> None:
+    """Record what two models say once, and replay policies on the recording."""
+
+
+for command in (replay,):
+    trace.add_command(command)
