@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from stopkit.config import load_policy
@@ -35,7 +36,7 @@ class Comparison:
         for name in limits[0]:
             yield name, [found[name] for found in limits]
         for name, policy in self.policies.items():
-            yield name, replay(self.trace, policy, self.costs, lambda part, name=name: tick(name, part))
+            yield name, replay(self.trace, policy, self.costs, partial(tick, name))
 
     def rows(self, done: Mapping[str, list[Replay]]) -> list[dict[str, Any]]:
         """A row for every pair of costs and everything that is `done`: policies first, then the bounds.

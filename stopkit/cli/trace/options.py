@@ -16,23 +16,17 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Numbers(click.ParamType):
+def numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """Numbers of at least 0, separated by commas."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
-    ) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(float(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers like 0.02,0.1.", parameter, context)
-        if wrong := [number for number in numbers if not (math.isfinite(number) and number >= 0)]:
-            self.fail(f"{wrong[0]:g} is not a finite number of at least 0.", parameter, context)
-        return numbers
+    if value is None:
+        return None
+    try:
+        found = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers like 0.02,0.1.", context, parameter) from None
+    if wrong := [number for number in found if not (math.isfinite(number) and number >= 0)]:
+        raise click.BadParameter(f"{wrong[0]:g} is not a finite number of at least 0.", context, parameter)
+    return found
 
 
 def cost_options(function: Function) -> Function:
@@ -47,14 +41,14 @@ OPTIONS = (
     click.option(
         "--draft-cost",
         "draft_costs",
-        type=Numbers(),
+        callback=numbers,
         metavar="C,C,…",
         help="Costs of a draft step, in target-step times.  [default: 0.02,0.05,0.1,0.2,0.4]",
     ),
     click.option(
         "--verify-cost",
         "verify_costs",
-        type=Numbers(),
+        callback=numbers,
         metavar="C,C,…",
         help="Costs of a token to verify, in target-step times.  [default: 0.02]",
     ),

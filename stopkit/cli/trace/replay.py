@@ -43,8 +43,7 @@ def replay(
     done: dict[str, list[Replay]] = {}
     try:
         with _progress(len(chosen) + 1) as tick:
-            for name, found in comparison.replays(tick):
-                done[name] = found
+            done.update(comparison.replays(tick))  # one after another: what is done when it stops is there
     finally:
         if "clairvoyant" in done:
             _report(comparison, done, left_out, json_file, costs["measured"])
