@@ -1,4 +1,4 @@
-"""`stopkit trace replay`: the table and the JSON, every cost, what is left out, wrong input, and nothing done is lost."""
+"""`stopkit trace replay`: the table and the JSON, every cost, what is left out, wrong input, and nothing is lost."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,9 @@ def test_default_costs(run: Run, path: Path) -> None:
 def test_measured_costs(run: Run, tmp_path: Path) -> None:
     timings = Timings(draft_step=0.001, verify=(0.01, 0.0102, 0.0108))
     path = write(tmp_path / "t.parquet", by_chance(5, LENGTHS), timings)
-    done = run("trace", "replay", path, "--policy", "static:length=2", "--measured-costs", "--json", tmp_path / "o.json")
+    done = run(
+        "trace", "replay", path, "--policy", "static:length=2", "--measured-costs", "--json", tmp_path / "o.json"
+    )
     rows = json.loads((tmp_path / "o.json").read_text())["rows"]
     slope = (1 * 0.0002 + 2 * 0.0008) / 5  # least squares through the first point
     assert all(row["draft_cost"] == pytest.approx(0.1) for row in rows)
@@ -124,7 +126,10 @@ def test_the_baseline_is_there_once(run: Run, path: Path) -> None:
     ("arguments", "line"),
     [
         (["--policy", "adaedel"], "policy.kind: unknown kind 'adaedel'. Did you mean 'adaedl'?"),
-        (["--draft-cost", "0.1,x"], "Invalid value for '--draft-cost': '0.1,x' is not a list of numbers like 0.02,0.1."),
+        (
+            ["--draft-cost", "0.1,x"],
+            "Invalid value for '--draft-cost': '0.1,x' is not a list of numbers like 0.02,0.1.",
+        ),
         (["--draft-cost", "-1"], "Invalid value for '--draft-cost': -1 is not a finite number of at least 0."),
         (["--verify-cost", "nan"], "Invalid value for '--verify-cost': nan is not a finite number of at least 0."),
         (["--measured-costs"], "t.parquet: holds no measured times; give --draft-cost and --verify-cost."),
@@ -157,6 +162,8 @@ def test_interrupted_it_reports_the_policies_that_are_done(
         return replay(trace, policy, *more)
 
     monkeypatch.setattr(stopkit.trace.comparison, "replay", stopped)
-    done = run("trace", "replay", path, "--policy", "static", "--policy", "adaedl", "--draft-cost", "0.1", "--json", "-")
+    done = run(
+        "trace", "replay", path, "--policy", "static", "--policy", "adaedl", "--draft-cost", "0.1", "--json", "-"
+    )
     assert done.exit_code == 130
     assert [row["policy"] for row in json.loads(done.stdout)["rows"]] == ["static", *BOUNDS]

@@ -7,7 +7,6 @@ choice of seeds in a hundred would fail, and the seeds are fixed.
 
 from collections.abc import Callable
 from math import sqrt
-from pathlib import Path
 from statistics import mean, variance
 
 import pytest

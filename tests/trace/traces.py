@@ -1,4 +1,4 @@
-"""Small traces by hand or by chance, and a policy replayed on them the slow way: an engine a sequence and pair of costs."""
+"""Small traces by hand or by chance, and a policy replayed on them the slow way: in an engine for each sequence."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -99,7 +99,9 @@ class Alone(ReplayDecoding):
     def context(self) -> RoundContext:
         context = super().context()
         costs = context.costs
-        return replace(context, costs=Costs(*(value[0] for value in (costs.draft_step, costs.verify, costs.verify_token))))
+        return replace(
+            context, costs=Costs(*(value[0] for value in (costs.draft_step, costs.verify, costs.verify_token)))
+        )
 
     def verify(self) -> Verdict:
         accepted, seconds = super().verify()
