@@ -15,6 +15,7 @@ from stopkit.cli.policies import policies
 from stopkit.cli.schema import schema
 from stopkit.cli.trace import trace
 from stopkit.cli.train_pair import train_pair
+from stopkit.cli.tune import tune
 
 __all__ = ["main"]
 
@@ -28,5 +29,18 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, generate, compare, trace, policies, engines, plugins, schema, check, new_policy, train_pair):
+for command in (
+    demo,
+    generate,
+    compare,
+    trace,
+    tune,
+    policies,
+    engines,
+    plugins,
+    schema,
+    check,
+    new_policy,
+    train_pair,
+):
     main.add_command(command)
