@@ -127,9 +127,10 @@ def replay(trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts]) ->
     What a policy carries over goes on from sequence to sequence, in the order of the trace. Raises InputError if it
     reads signals that the trace does not hold.
     """
+    if "hidden_state" in policy.required_signals:
+        trace = trace.with_hidden_state
     if lacking := policy.required_signals - trace.columns.keys():
-        hint = "record with --hidden-state" if lacking == {"hidden_state"} else "no trace holds it"
-        raise InputError(f"policy {policy.kind!r}: reads {', '.join(sorted(lacking))}; {hint}.")
+        raise InputError(f"policy {policy.kind!r}: reads {', '.join(sorted(lacking))}; no trace holds it.")
     lanes = Lanes(policy=policy)
     count = len(trace.sequences)
     carried = policy.init(1, torch.device("cpu")).couples_rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +37,8 @@ class Trace:
     """[T] long, tokens of the rollout."""
     run: Tensor
     """[T] long, how many of the rollout's first tokens the target accepts."""
+    recorded: Tensor
+    """[T] long, places of these starts among all that the files hold."""
     columns: dict[str, Tensor]
     """By name, [T, K] (`hidden_state`: [T, K, D]); zero past `drafted`."""
 
@@ -54,6 +57,18 @@ class Trace:
         names = [*OF_STARTS, *OF_POSITIONS, *([HIDDEN_STATE.name] if hidden_state else [])]
         whole = pa.concat_tables([table for file in files for table in tables(file, names)])
         return _dense(str(path), found[0], whole)
+
+    @cached_property
+    def with_hidden_state(self) -> Self:
+        """The same with the column `hidden_state`, which is large and is read only when something asks for it.
+
+        Raises InputError if it was not recorded.
+        """
+        name = HIDDEN_STATE.name
+        if name in self.columns:
+            return self
+        column = Trace.open(self.path, hidden_state=True).columns[name]
+        return replace(self, columns={**self.columns, name: column[self.recorded]})
 
     @property
     def tokens(self) -> int:
@@ -86,7 +101,7 @@ class Trace:
 
     def _at(self, starts: Tensor) -> Self:
         columns = {name: column[starts] for name, column in self.columns.items()}
-        of_starts = {name: getattr(self, name)[starts] for name in ("output", "limit", "drafted", "run")}
+        of_starts = {name: getattr(self, name)[starts] for name in ("output", "limit", "drafted", "run", "recorded")}
         return replace(self, columns=columns, **of_starts)
 
 
@@ -122,6 +137,7 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
         limit=limit,
         drafted=drafted,
         run=columns.pop("accepted").long().sum(1),
+        recorded=torch.arange(starts),
         columns=columns,
     )
 
