@@ -13,6 +13,7 @@ from stopkit.cli.new_policy import new_policy
 from stopkit.cli.plugins import plugins
 from stopkit.cli.policies import policies
 from stopkit.cli.schema import schema
+from stopkit.cli.trace import trace
 from stopkit.cli.train_head import train_head
 from stopkit.cli.train_pair import train_pair
 
@@ -28,5 +29,18 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (demo, generate, compare, policies, engines, plugins, schema, check, new_policy, train_pair, train_head):
+for command in (
+    demo,
+    generate,
+    compare,
+    policies,
+    engines,
+    plugins,
+    schema,
+    check,
+    new_policy,
+    train_pair,
+    train_head,
+    trace,
+):
     main.add_command(command)
