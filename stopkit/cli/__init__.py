@@ -33,6 +33,7 @@ for command in (
     demo,
     generate,
     compare,
+    trace,
     policies,
     engines,
     plugins,
@@ -41,6 +42,5 @@ for command in (
     new_policy,
     train_pair,
     train_head,
-    trace,
 ):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """The head of the page and its last section: what was recorded, and under which conditions."""
 
 from collections.abc import Iterator, Mapping
+from html import escape
 from typing import Any
 
 from stopkit.config import as_block
@@ -20,7 +21,7 @@ def heading(study: Study) -> str:
         ("acceptance probability β", number(_first_beta(study), 3), "mean, of the first draft token"),
         (
             f"fastest at draft cost {number(cost.draft_step / cost.verify, 3)}",
-            f"{number(study.speedups(here)[at])} ×",
+            f"{study.speedups(here)[at]:.2f} ×",
             here,
         ),
         ("fastest on average", f"{study.reached(best):.1%}", f"{best}, of the {CLAIRVOYANT} bound"),
@@ -29,8 +30,6 @@ def heading(study: Study) -> str:
 
 
 def _models(study: Study) -> str:
-    from html import escape
-
     target, draft = (escape(_model(model)) for model in (study.trace.metadata.target, study.trace.metadata.draft))
     return f'{draft} <span class="for">drafts for</span> {target}'
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from stopkit.trace.report.html import Cell, figure, legend, section, table
+from stopkit.trace.report.html import Cell, exact, figure, legend, section, table
 from stopkit.trace.report.speed import styles
 from stopkit.trace.report.study import Study
-from stopkit.trace.report.svg import Plot, number, ticks
+from stopkit.trace.report.svg import Plot, ticks
 from stopkit.trace.trace import Trace
 
 FEWEST = 20
@@ -15,9 +15,9 @@ FEWEST = 20
 def acceptance(study: Study) -> str:
     """The section."""
     lead = (
-        "Thick: of the recorded rollouts that got this far, the share whose next token was accepted, and the share that "
-        "survived up to and with it. Thin: of the tokens that a policy offered at a position, the share accepted. A rule "
-        "is good at choosing where its line lies above the survival."
+        "Thick: of the recorded rollouts that got this far, the share whose next token was accepted, and the share of "
+        "all that survived up to and with it. Thin: of the tokens that a policy offered at a position, the share "
+        "accepted. A rule is good at choosing where its line lies above the survival."
     )
     reached, kept = rollouts(study.trace)
     count = int((reached >= FEWEST).sum())
@@ -100,5 +100,5 @@ def _table(
     for name, points in named.items():
         known = dict(points)
         cells = [known.get(at) for at, _ in conditional]
-        rows.append([name, *(Cell("" if one is None else number(one, 3), one, None, "number") for one in cells)])
+        rows.append([name, *(Cell("") if one is None else exact(one) for one in cells)])
     return table(["position", *(f"{at:.0f}" for at, _ in conditional)], rows, "Share accepted, by position from 1")

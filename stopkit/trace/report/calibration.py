@@ -82,7 +82,7 @@ def calibration(score: Tensor, beta: Tensor, accepted: Tensor) -> Calibration:
 
 def _auc(score: Tensor, accepted: Tensor) -> float:
     """By ranks; equal scores share the mean of theirs."""
-    _, place, counts = score.unique(return_inverse=True, return_counts=True)
+    _, place, counts = torch.unique(score, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2)[place]
     hits = int(accepted.sum())
     pairs = hits * (len(score) - hits)

@@ -14,6 +14,16 @@ class Cell(NamedTuple):
     style: str = ""
 
 
+def exact(value: float, digits: int = 3, tint: float | None = None, style: str = "") -> Cell:
+    """A number with as many digits as its neighbours above and below."""
+    return Cell(f"{value:.{digits}f}".replace("-", "−"), value, tint, f"number {style}".strip())
+
+
+def count(value: int) -> Cell:
+    """A whole number."""
+    return Cell(f"{value:,}", value, None, "number")
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str, name: str = "") -> str:
     """The first column names the rows. It scrolls sideways where it does not fit."""
     top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)

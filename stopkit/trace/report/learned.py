@@ -33,6 +33,15 @@ class Movement:
     begins: tuple[int, ...]
     """Rounds at which a new sequence begins, of a line through all of them."""
 
+    @property
+    def counts(self) -> bool:
+        """Whether no line falls while a sequence lasts, as what counts or sums up, or stays where it is."""
+        return all(
+            after >= before or at in self.begins
+            for line in self.lines
+            for at, (before, after) in enumerate(pairwise(line), start=1)
+        )
+
 
 class _Watched(Lanes):
     """Lanes that keep what their policy had learned after every round, and of which lanes that is news."""
@@ -56,11 +65,10 @@ def movements(trace: Trace, name: str, policy: StoppingPolicy, cost: FixedCosts)
         decoding = ReplayDecoding(trace, rows, [cost] * len(rows), policy.required_signals)
         controller = decode(lanes, decoding, state)
         state = lanes.outlived(controller.state) if shared else None
-    return [
-        Movement(name, value, lines, tuple(begins) if shared else ())
-        for value, lines in _lines(lanes._seen).items()
-        if not all(map(_counts, lines))
+    found = [
+        Movement(name, value, lines, tuple(begins) if shared else ()) for value, lines in _lines(lanes._seen).items()
     ]
+    return [one for one in found if not one.counts]
 
 
 def _lines(seen: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, tuple[tuple[float, ...], ...]]:
@@ -82,11 +90,6 @@ def _lines(seen: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, tup
 def _told(place: str) -> str:
     """A place in a state, such as `rows.acceptance_rate`, for people."""
     return place.rpartition(".")[2].replace("_", " ")
-
-
-def _counts(line: Sequence[float]) -> bool:
-    """Whether a line never falls, as one that counts or sums up, or that stays where it is."""
-    return all(after >= before for before, after in pairwise(line))
 
 
 def learns(policy: StoppingPolicy) -> bool:

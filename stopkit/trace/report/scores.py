@@ -1,7 +1,7 @@
 """Section: calibration of the scores that policies hold against thresholds."""
 
 from stopkit.trace.report.calibration import Calibration, calibrations
-from stopkit.trace.report.html import Cell, behind, legend, panels, section, table
+from stopkit.trace.report.html import Cell, behind, count, exact, legend, panels, section, table
 from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import Plot, number, ticks
 
@@ -13,16 +13,15 @@ STRIP = 0.18
 def scores(study: Study) -> str:
     """The section."""
     lead = (
-        "Where a score lies on the diagonal it is the acceptance probability, and a threshold on it means what it says. "
-        "Points hold equally many positions. Positions after a rejection do not count. Grey bars say how often a score "
-        "is shown."
+        "Where a score lies on the diagonal it is the acceptance probability, and a threshold on it means what it "
+        "says. Points hold equally many positions. Positions after a rejection do not count. Grey bars say how often a "
+        "score is shown."
     )
     found = calibrations(study.trace, study.policies)
     if not found:
         return section("calibration", "Calibration", "No policy of this report holds a score against a threshold.")
     pictures = [
-        (name, f"gap {number(one.gap, 3)} · area under ROC {number(one.auc, 3)}", _picture(name, one))
-        for name, one in found.items()
+        (name, f"gap {one.gap:.3f} · area under ROC {one.auc:.3f}", _picture(name, one)) for name, one in found.items()
     ]
     marks = legend(
         [("dot-key accepted-dot", "share accepted, 95%"), ("line-key beta", "acceptance probability β, mean")]
@@ -63,10 +62,9 @@ def _table(found: dict[str, Calibration]) -> str:
             rows.append(
                 [
                     name,
-                    Cell(f"{place.count:,}", place.count, None, "number"),
-                    *(Cell(number(value, 3), value, None, "number") for value in (place.score, place.beta)),
-                    Cell(number(place.accepted, 3), place.accepted, None, "number"),
-                    Cell(f"{number(low, 3)} … {number(high, 3)}", None, None, "number"),
+                    count(place.count),
+                    *map(exact, (place.score, place.beta, place.accepted)),
+                    Cell(f"{low:.3f} … {high:.3f}", style="number"),
                 ]
             )
     head = ["score", "positions", "mean score", "mean β", "accepted", "95% interval"]

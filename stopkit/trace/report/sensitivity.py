@@ -31,7 +31,7 @@ class Sweep:
 
 
 def swept(study: Study) -> list[str]:
-    """The policies that can be: with a threshold, and with sequences that learn apart from each other, which is fast."""
+    """The policies with a threshold, if their sequences learn apart from each other, which is fast to replay."""
     return [name for name, policy in study.policies.items() if _bound(policy) and not policy.couples_rows]
 
 

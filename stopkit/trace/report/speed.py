@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stopkit.trace.report.html import Cell, figure, legend, section, table
+from stopkit.trace.report.html import Cell, exact, figure, legend, section, table
 from stopkit.trace.report.study import CLAIRVOYANT, Study, geometric_mean
 from stopkit.trace.report.svg import Plot, number, ticks
 
@@ -97,15 +97,15 @@ def _table(study: Study, at: Sequence[int], verify: float) -> str:
     def row(name: str, shown: str, style: str) -> list[str | Cell]:
         values = [study.speedups(name)[index] for index in at]
         cells = [
-            Cell(number(value, 3), value, _tint(value / most), f"number {'best' if value == top and style else ''}")
+            exact(value, 3, _tint(value / most) if style else None, "best" if style and value == top else "")
             for value, most, top in zip(values, bound, best, strict=True)
         ]
         share = geometric_mean([value / most for value, most in zip(values, bound, strict=True)])
         mean = geometric_mean(values)
         return [
-            Cell(shown, style=style or "bound-row"),
+            Cell(shown, style=style or f"bound-row {name}"),
             *cells,
-            Cell(number(mean, 3), mean, None, "number mean"),
+            exact(mean, 3, style="mean"),
             Cell(f"{share:.0%}", share, None, "number"),
         ]
 

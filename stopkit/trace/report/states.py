@@ -2,7 +2,7 @@
 
 import statistics
 
-from stopkit.trace.report.html import Cell, behind, panels, section, table
+from stopkit.trace.report.html import Cell, behind, count, exact, panels, section, table
 from stopkit.trace.report.learned import SEQUENCES, Movement
 from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import Plot, number, ticks
@@ -18,11 +18,11 @@ def states(study: Study, movements: list[Movement]) -> str:
     if not movements:
         return section("learning", "What is learned", "No policy of this report learns anything that rises and falls.")
     cost = study.costs[study.reference]
+    watched = min(SEQUENCES, len(study.trace.sequences))
     lead = (
-        f"Values that policies have learned, after every round of the first {min(SEQUENCES, len(study.trace.sequences))} "
-        f"sequences, at draft cost {number(cost.draft_step / cost.verify, 3)}. Where every sequence learns for itself, "
-        "thin lines are sequences and the thick one is their median; where they share it, the line goes on from sequence "
-        "to sequence."
+        f"Values that policies have learned, after every round of the first {watched} sequences, at draft cost "
+        f"{number(cost.draft_step / cost.verify, 3)}. Where every sequence learns for itself, thin lines are sequences "
+        "and the thick one is their median; where they share it, the line goes on from sequence to sequence."
     )
     pictures = [(f"{one.policy} · {one.value}", _note(one), _picture(one)) for one in movements]
     return section("learning", "What is learned", lead, panels(pictures), behind(_table(movements)))
@@ -76,7 +76,6 @@ def _table(movements: list[Movement]) -> str:
         ends = statistics.median([line[-1] for line in one.lines if line])
         values = (one.lines[0][0], min(every), max(every), ends)
         rounds = max(map(len, one.lines))
-        cells = [Cell(number(value, 4), value, None, "number") for value in values]
-        rows.append([f"{one.policy} · {one.value}", Cell(f"{rounds:,}", rounds, None, "number"), *cells])
+        rows.append([f"{one.policy} · {one.value}", count(rounds), *map(exact, values)])
     head = ["value", "rounds", "after the first round", "smallest", "largest", "at the end"]
     return table(head, rows, "What was learned; at the end, the median of the sequences")

@@ -14,12 +14,14 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".rstrip("0").rstrip(".").replace("-", "−") if digits else f"{value:.0f}"
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from `low` up to `high`."""
+def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
+    """Round numbers from `low` up to `high`, about `most`; whole ones if asked for."""
     span = (high - low) or 1.0
     raw = span / most
+    raw = max(1.0, raw) if whole else raw
     unit = 10 ** math.floor(math.log10(raw))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw * 0.999)
+    steps = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
+    step = next(unit * factor for factor in steps if unit * factor >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -107,6 +109,10 @@ class Plot:
         """An interval at `x`."""
         self.add(f'<path class="whisker {style}" d="M{_n(self.x(x))} {_n(self.y(low))}V{_n(self.y(high))}"/>')
 
+    def seam(self, x: float, told: str) -> None:
+        """A vertical rule."""
+        self.add(f'<path class="seam" d="M{_n(self.x(x))} {_n(self.top)}V{_n(self.bottom)}">{_title(told)}</path>')
+
     def bar(self, x: float, wide: float, value: float, style: str, told: str = "") -> None:
         """A bar from 0 up to `value`, its left edge at `x`, `wide` in units of x."""
         left, top, base = self.x(x), self.y(value), self.y(max(0.0, self._y[0]))
@@ -124,7 +130,7 @@ class Plot:
         placed = sorted(((self.y(value), text, style) for value, text, style in labels), key=lambda label: label[0])
         heights = spread([place for place, _, _ in placed], gap, self.top + 4, self.bottom)
         for (place, text, style), height in zip(placed, heights, strict=True):
-            self.add(f'<path class="lead" d="M{_n(self.x(at) + 5)} {_n(place)}L{_n(self.x(at) + 17)} {_n(height)}"/>')
+            self.add(f'<path class="leader" d="M{_n(self.x(at) + 5)} {_n(place)}L{_n(self.x(at) + 17)} {_n(height)}"/>')
             self.text(self.x(at) + 21, height + 4, text, f"label {style}")
 
     def svg(self, title: str, description: str, style: str = "") -> str:

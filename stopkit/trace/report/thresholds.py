@@ -1,6 +1,6 @@
 """Section: how much depends on each policy's threshold."""
 
-from stopkit.trace.report.html import Cell, behind, legend, panels, section, table
+from stopkit.trace.report.html import Cell, behind, exact, legend, panels, section, table
 from stopkit.trace.report.sensitivity import Sweep
 from stopkit.trace.report.study import CLAIRVOYANT, Study
 from stopkit.trace.report.svg import Plot, number, ticks
@@ -77,9 +77,8 @@ def _percent(share: float) -> str:
 def _table(study: Study, sweeps: list[Sweep]) -> str:
     rows: list[list[str | Cell]] = []
     for sweep in sweeps:
-        for number_, value in enumerate(sweep.values):
-            cells = [Cell(number(row[number_], 3), row[number_], None, "number") for row in sweep.speedups]
-            rows.append([sweep.policy, Cell(number(value, 3), value, None, "number"), *cells])
+        for at, value in enumerate(sweep.values):
+            rows.append([sweep.policy, exact(value), *(exact(row[at]) for row in sweep.speedups)])
     costs = [
         f"c = {number(cost.draft_step / cost.verify, 3)}, v = {number(cost.verify_token / cost.verify, 3)}"
         for cost in study.costs

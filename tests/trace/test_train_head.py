@@ -16,7 +16,7 @@ from stopkit.head.head import load_head, read_card
 from stopkit.head.training import Epoch, HeadRecipe, train_head
 from stopkit.trace.replay import replay
 from stopkit.trace.trace import Trace
-from tests.head.traces import WIDTH, telling_trace
+from tests.trace.hand_made import WIDTH, telling_trace
 
 SMALL = HeadRecipe(layers=1, epochs=40, batch=64, learning_rate=0.01)
 COSTS = [FixedCosts(draft_step=0.1, verify=1.0)]
