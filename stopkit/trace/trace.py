@@ -93,11 +93,8 @@ class Trace:
         kept = self._at((start < tokens).nonzero().squeeze(1))
         left = tokens - 1 - start[start < tokens]
         first = torch.cat([torch.zeros(1, dtype=torch.long), self.lengths.clamp(max=tokens).cumsum(0)])
-        return replace(
-            kept,
-            first=first,
-            **{name: torch.minimum(getattr(kept, name), left) for name in ("limit", "drafted", "run")},
-        )
+        cut: dict[str, Any] = {name: torch.minimum(getattr(kept, name), left) for name in ("limit", "drafted", "run")}
+        return replace(kept, first=first, **cut)
 
     def _at(self, starts: Tensor) -> Self:
         columns = {name: column[starts] for name, column in self.columns.items()}

@@ -1,14 +1,16 @@
-"""`stopkit trace`: what can be done with recordings."""
+"""`stopkit trace`: record once, then replay every policy."""
 
 import click
 
 from stopkit.cli.app import Group
+from stopkit.cli.trace.record import record
 from stopkit.cli.trace.report import report
 
 
 @click.group("trace", cls=Group)
 def trace() -> None:
-    """Record what models do once, and replay every policy on it."""
+    """Record what two models say once, and replay policies on the recording."""
 
 
-trace.add_command(report)
+for command in (record, report):
+    trace.add_command(command)
