@@ -131,8 +131,8 @@ class Verdict(NamedTuple):
 
     accepted: Tensor
     """[B] long."""
-    seconds: float
-    """What the round took, by the clock or by fixed costs."""
+    seconds: float | Tensor
+    """What the round took, by the clock or by fixed costs; [B] if the rows are engines of their own."""
 
 
 class Decoding(ABC):

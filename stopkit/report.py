@@ -47,10 +47,7 @@ def spread(title: str, key: str, form: str) -> Column:
     return Column(title, key, show)
 
 
-COMPARISON = (
-    text("policy", "policy"),
-    spread("tokens/s", "tokens_per_second", "{:.1f}"),
-    spread("speed-up", "speedup", "{:.2f}"),
+COUNTS = (
     number("block\nefficiency", "block_efficiency", "{:.2f}"),
     Column(
         "acceptance\nrate", "acceptance_rate", lambda row: f"{row['acceptance_rate']:.1%}" if row["drafted"] else "–"
@@ -60,20 +57,35 @@ COMPARISON = (
 )
 
 
-def table(rows: Sequence[Row], columns: Sequence[Column], sections: str | None = None) -> Table:
-    """`rows` as a table; wherever the value of the key `sections` changes, a line says its new value."""
+COMPARISON = (
+    text("policy", "policy"),
+    spread("tokens/s", "tokens_per_second", "{:.1f}"),
+    spread("speed-up", "speedup", "{:.2f}"),
+    *COUNTS,
+)
+REPLAY = (
+    text("policy", "policy"),
+    number("speed-up", "speedup", "{:.2f}"),
+    Column("share of\nclairvoyant", "of_clairvoyant", lambda row: f"{row['of_clairvoyant']:.1%}"),
+    *COUNTS,
+)
+
+
+def table(rows: Sequence[Row], columns: Sequence[Column], *sections: str) -> Table:
+    """`rows` as a table; wherever the values of the keys `sections` change, a line says the new ones."""
     made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         if column.right:
             made.add_column(column.title, justify="right", no_wrap=True)
         else:
             made.add_column(column.title, overflow="fold")
-    before: Row = {}
+    before = ""
     for row in rows:
-        if sections and row[sections] != before.get(sections):
-            made.add_row(Text(f"{sections} {row[sections]:g}", style="bold"))
+        section = ", ".join(f"{key.replace('_', ' ')} {row[key]:.4g}" for key in sections)
+        if section != before:
+            made.add_row(Text(section, style="bold"))
         made.add_row(*(Text(column.show(row)) for column in columns))
-        before = row
+        before = section
     return made
 
 

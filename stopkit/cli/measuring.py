@@ -42,7 +42,7 @@ def _report(comparison: Comparison, config: Config, done: list[Repeat], json_fil
         return
     if json_file != "-":
         screen = console()
-        screen.print(table(rows, COMPARISON, sections="temperature"))
+        screen.print(table(rows, COMPARISON, "temperature"))
         screen.print(
             f"\n{outside_forwards(rows):.1%} of the time was spent outside the models' forwards. "
             f"Prompts: {len(comparison.prompts)}. Repeats: {len(done)}; medians ± half the range."

@@ -1,22 +1,26 @@
 """`Lanes`: one policy at work in many engines at once, each with a batch of one and a state and costs of its own.
 
 Rows of a batch may share what a policy learns. Lanes never do: what happens in a lane is what would happen in an engine
-that decodes one sequence at a time. Every verb is vectorised over the lanes (`torch.vmap`); a policy whose verbs cannot
-be, because they wait for the device, is asked lane by lane.
+that decodes one sequence at a time. Every verb is vectorised over the lanes (`torch.vmap`); a verb that cannot be,
+because it waits for the device, is asked lane by lane.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import torch
+from pydantic import PrivateAttr
 from torch import Tensor
 
 from stopkit.costs import Costs
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
-from stopkit.state import State
+from stopkit.state import State, Values
 
-Tree = Any
-"""Tensors in tuples, lists and dicts; the first dimension of each is the lanes."""
+Lane = tuple[Tensor, ...]
+"""What a verb is shown; of all lanes together, the first dimension of each is the lanes."""
+Verb = Callable[[State, Lane], tuple[Tensor, State]]
+Item = TypeVar("Item")
 
 
 class Lanes(StoppingPolicy):
@@ -28,6 +32,12 @@ class Lanes(StoppingPolicy):
     kind: ClassVar[str] = "lanes"
 
     policy: StoppingPolicy
+
+    _form: State = PrivateAttr()
+    _one_by_one: set[str] = PrivateAttr(default_factory=set)
+
+    def model_post_init(self, context: Any) -> None:
+        self._form = self.policy.init(1, torch.device("cpu"))
 
     @property
     def required_signals(self) -> frozenset[str]:
@@ -43,85 +53,136 @@ class Lanes(StoppingPolicy):
 
     def outlived(self, state: State) -> State:
         """The state with which the next sequence of every lane begins: it keeps what its sequences share."""
-        fresh = self.init(len(next(iter(state.rows.values()))), torch.device("cpu")) if state.rows else state
-        kept = {name: value for name, value in state.rows.items() if ".shared." in f".{name}"}
-        return State(rows={**fresh.rows, **kept})
+        fresh = self._form.flat()
+        kept = {
+            name: value if ".shared." in f".{name}" else fresh[name].expand_as(value)
+            for name, value in state.rows.items()
+        }
+        return State(rows=kept)
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
-        def verb(inner: State, lane: Tree) -> tuple[Tensor, State]:
-            return self.policy.plan(inner, _context(lane))
+        def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
+            return self.policy.plan(inner, _context(*lane))
 
-        return self._decide(verb, state, _lanes_of(context))
+        return self._ask("plan", verb, state, _lanes_of(context)) or super().plan(state, context)
 
     def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
-        def verb(inner: State, lane: Tree) -> tuple[Tensor, State]:
-            return self.policy.admit(inner, lane[0], Signals(**lane[1]))
+        names = vars(signals)
 
-        return self._decide(verb, state, (_rows(position), _rows(vars(signals))))
+        def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
+            return self.policy.admit(inner, lane[0], Signals(**dict(zip(names, lane[1:], strict=True))))
+
+        asked = self._ask("admit", verb, state, _rows(position, *names.values()))
+        return asked or super().admit(state, position, signals)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        def verb(inner: State, lane: Tree) -> tuple[Tensor, State]:
-            return self.policy.extend(inner, lane[0], Signals(**lane[1]), Drawn(*lane[2]))
+        names = vars(signals)
 
-        lanes = (_rows(position), _rows(vars(signals)), _rows((drawn.token, drawn.probability)))
-        return self._decide(verb, state, lanes)
+        def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
+            shown = Signals(**dict(zip(names, lane[3:], strict=True)))
+            return self.policy.extend(inner, lane[0], shown, Drawn(*lane[1:3]))
+
+        lanes = _rows(position, drawn.token, drawn.probability, *names.values())
+        return self._ask("extend", verb, state, lanes) or super().extend(state, position, signals, drawn)
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
-        def verb(inner: State, lane: Tree) -> tuple[Tensor, State]:
-            context, (drafted, accepted), seconds, signals, drawn = lane
+        names = sorted(self.required_signals)
+
+        def signals_of(*seen: Tensor) -> Signals:
+            return Signals(**dict(zip(names, seen, strict=True)))
+
+        def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
+            (drafted, accepted, seconds), columns = lane[5:8], lane[8:]
+            drawn, signals = columns[:drawn_columns], columns[drawn_columns:]
             whole = RoundOutcome(
-                context=_context(context),
+                context=_context(*lane[:5]),
                 drafted=drafted,
                 accepted=accepted,
                 seconds=seconds,
-                signals=[Signals(**values) for values in signals],
-                drawn=[Drawn(*values) for values in drawn],
+                signals=_Positions(len(outcome.signals), signals, signals_of),
+                drawn=_Positions(len(outcome.drawn), drawn, Drawn),
             )
             return drafted, self.policy.learn(inner, whole)
 
-        lanes = (
-            _lanes_of(outcome.context),
-            _rows((outcome.drafted, outcome.accepted)),
-            outcome.seconds,
-            _rows([vars(signals) for signals in outcome.signals]),
-            _rows([(drawn.token, drawn.probability) for drawn in outcome.drawn]),
-        )
-        return self._decide(verb, state, lanes)[1]
+        drawn_tensors = _by_name(outcome.drawn, ("token", "probability"))
+        drawn_columns = len(drawn_tensors)
+        shown = _rows(outcome.drafted, outcome.accepted), (outcome.seconds,), _rows(*drawn_tensors)
+        lanes = (*_lanes_of(outcome.context), *chain(*shown), *_rows(*_by_name(outcome.signals, names)))
+        asked = self._ask("learn", verb, state, lanes)
+        return asked[1] if asked else state
 
-    def _decide(
-        self, verb: Callable[[State, Tree], tuple[Tensor, State]], state: State, lanes: Tree
-    ) -> tuple[Tensor, State]:
-        like = self.policy.init(1, torch.device("cpu"))
+    def _ask(self, name: str, verb: Verb, state: State, lanes: Lane) -> tuple[Tensor, State] | None:
+        """What the verb called `name` answers in every lane; None if the policy has left it as it is."""
+        if getattr(type(self.policy), name) is getattr(StoppingPolicy, name):
+            return None
 
-        def one(values: Mapping[str, Tensor], lane: Tree) -> tuple[Tensor, Mapping[str, Tensor]]:
-            decision, new = verb(like.filled(values), lane)
-            return decision, new.flat()
+        def one(values: Values, *lane: Tensor) -> tuple[Tensor, Values]:
+            inner = self._form.filled(values)
+            decision, new = verb(inner, lane)
+            return decision, {} if new is inner and name not in self._one_by_one else new.flat()
 
-        values = dict(state.rows)
-        try:
-            decision, new = torch.vmap(one)(values, lanes)
-        except RuntimeError:
-            decision, new = _one_by_one(one, values, lanes)
-        return decision.squeeze(1), State(rows=new)
+        if name not in self._one_by_one:
+            try:
+                return _answer(torch.vmap(one)(dict(state.rows), *lanes), state)
+            except RuntimeError:
+                self._one_by_one.add(name)
+        return _answer(_one_by_one(one, state.rows, lanes), state)
 
 
-def _rows(tree: Tree) -> Tree:
+class _Positions(Sequence[Item], Generic[Item]):
+    """What was seen at `count` positions, made from `columns` [1, count, ...] only when it is asked for."""
+
+    def __init__(self, count: int, columns: Sequence[Tensor], make: Callable[..., Item]) -> None:
+        self._count, self._columns, self._make = count, columns, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | Sequence[Item]:
+        places = range(self._count)[at]
+        if isinstance(places, range):
+            return [self[place] for place in places]
+        return self._make(*(column[:, places] for column in self._columns))
+
+    def __iter__(self) -> Iterator[Item]:
+        return (self[place] for place in range(self._count))
+
+
+def _by_name(seen: Sequence[Any], names: Sequence[str]) -> list[Tensor]:
+    """What was seen, [L, positions, ...] by name; nothing if there were no positions."""
+    return [torch.stack([getattr(one, name) for one in seen], 1) for name in names] if seen else []
+
+
+def _rows(*values: Tensor) -> Lane:
     """Values over the rows [L, ...] as batches of one [L, 1, ...]."""
-    return torch.utils._pytree.tree_map(lambda value: value.unsqueeze(1), tree)
+    return tuple(value.unsqueeze(1) for value in values)
 
 
-def _lanes_of(context: RoundContext) -> Tree:
-    costs = (context.costs.draft_step, context.costs.verify, context.costs.verify_token)
-    return _rows((context.active, context.limit)), costs
+def _lanes_of(context: RoundContext) -> Lane:
+    costs = context.costs
+    return *_rows(context.active, context.limit), costs.draft_step, costs.verify, costs.verify_token
 
 
-def _context(lane: Tree) -> RoundContext:
-    (active, limit), costs = lane
-    return RoundContext(active, limit, Costs(*costs), torch.ones((), dtype=torch.long, device=limit.device))
+def _context(active: Tensor, limit: Tensor, *costs: Tensor) -> RoundContext:
+    return RoundContext(active, limit, Costs(*costs), _ALONE)
 
 
-def _one_by_one(one: Callable[[Tree, Tree], Tree], values: Tree, lanes: Tree) -> Tree:
-    tree = torch.utils._pytree
-    leaves, layout = tree.tree_flatten((values, lanes))
-    made = [one(*tree.tree_unflatten([leaf[lane] for leaf in leaves], layout)) for lane in range(len(leaves[0]))]
-    return tree.tree_map(lambda *parts: torch.stack(parts), *made)
+_ALONE = torch.ones((), dtype=torch.long)
+
+
+def _answer(answer: tuple[Tensor, Values], state: State) -> tuple[Tensor, State]:
+    decision, values = answer
+    return decision.squeeze(1), State(rows=values) if values else state
+
+
+def _one_by_one(one: Callable[..., tuple[Tensor, Values]], values: Values, lanes: Lane) -> tuple[Tensor, Values]:
+    made = [
+        one({name: value[lane] for name, value in values.items()}, *(value[lane] for value in lanes))
+        for lane in range(len(lanes[0]))
+    ]
+    decisions, states = zip(*made, strict=True)
+    return torch.stack(decisions), {name: torch.stack([lane[name] for lane in states]) for name in states[0]}

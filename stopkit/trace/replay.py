@@ -3,10 +3,13 @@
 A round that begins at start s drafts the recorded rollout of s as far as the policy wants, accepts as much of it as was
 recorded to be accepted, and goes on at the start after the target's own token. That has exactly the law of a real round
 (docs/explanation/replay.md).
+
+A policy that never looks at costs does the same at all of them: it is replayed once, and priced afterwards. To others
+every pair of costs is a lane (`stopkit.trace.lanes`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,45 +18,44 @@ from stopkit.controller import DraftController
 from stopkit.costs import Costs, FixedCosts
 from stopkit.decode import decode
 from stopkit.engine import Commitment, Continuation, Decoding, GenerationResult, Proposal, Verdict
-from stopkit.errors import InputError
+from stopkit.errors import InputError, PolicyError
 from stopkit.policy import Drawn, RoundContext, Signals, StoppingPolicy
 from stopkit.state import State
-from stopkit.statistics import Statistics, Stopwatch, total
+from stopkit.statistics import PHASES, Statistics, Stopwatch, total
 from stopkit.trace.lanes import Lanes
 from stopkit.trace.trace import Trace
+from stopkit.trace.unseen import UNSEEN, CostsSeen
 
 WIDTH = 512
 """Most rows that are replayed side by side; more take memory and no less time a row."""
 
 
 class ReplayDecoding(Decoding):
-    """Rows [L] of recorded sequences; row r replays `trace.sequences[sequences[r]]` at `costs[r]`.
+    """Rows [L] of recorded sequences; row r replays `trace.sequences[sequences[r]]`, at `costs[r]` if there are any.
 
-    Rows are engines of their own with a batch of one: costs in the context and seconds in the outcome are [L].
+    Rows are engines of their own with a batch of one. With `costs`, those in the context and the seconds in the outcome
+    are [L]; without, whoever looks at them raises CostsSeen. The result's seconds are zero: see `priced`.
     """
 
-    def __init__(self, trace: Trace, sequences: Tensor, costs: Sequence[FixedCosts], signals: frozenset[str]) -> None:
+    def __init__(
+        self, trace: Trace, sequences: Tensor, signals: frozenset[str], costs: Sequence[FixedCosts] | None = None
+    ) -> None:
         self.device = trace.output.device
         self.batch_size = len(sequences)
         self.stopwatch = Stopwatch(self.device)
-        self._trace, self._signals, self._sequences = trace, signals, sequences
+        self._trace, self._signals = trace, sorted(signals)
         self._first, self._end = trace.first[sequences], trace.first[sequences + 1]
-        self._costs = Costs(
-            *(
-                torch.tensor([getattr(cost, name) for cost in costs], dtype=torch.float64)
-                for name in ("draft_step", "verify", "verify_token")
-            )
-        )
+        self._costs = _each(costs) if costs else None
         self._at = self._first
         self._steps = torch.zeros_like(self._at)
-        self._spent = torch.zeros(2, self.batch_size, dtype=torch.float64)
+        self._alone = torch.ones((), dtype=torch.long)
         self._begin_round()
 
     def _begin_round(self) -> None:
         self._active = self._at < self._end
         self._start = self._at.clamp(max=self._trace.tokens - 1)
-        self._drafted = torch.zeros_like(self._at)
-        self._forwards = torch.zeros_like(self._at)
+        self._recorded = self._trace.drafted[self._start]
+        self._drafted = self._forwards = torch.zeros_like(self._at)
 
     @property
     def finished(self) -> bool:
@@ -61,45 +63,45 @@ class ReplayDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
-        return RoundContext(self._active, limit, self._costs, torch.ones((), dtype=torch.long))
+        return RoundContext(self._active, limit, self._costs or Costs(UNSEEN, UNSEEN, UNSEEN), self._alone)
 
     def propose(self, live: Tensor) -> Proposal:
         self._forwards = self._forwards + live
-        return Proposal(Signals(**{name: self._recorded(name) for name in self._signals}), torch.ones_like(live))
+        signals = {name: self._position(name) for name in self._signals}
+        return Proposal(Signals(**signals), torch.ones_like(live))
 
     def commit(self, live: Tensor) -> Commitment:
-        drawn = Drawn(self._recorded("token"), self._recorded("drawn_probability"))
+        drawn = Drawn(self._position("token"), self._position("drawn_probability"))
         self._drafted = self._drafted + live
-        return Commitment(drawn, self._drafted < self._trace.drafted[self._start])
+        return Commitment(drawn, self._drafted < self._recorded)
 
-    def _recorded(self, name: str) -> Tensor:
+    def _position(self, name: str) -> Tensor:
         column = self._trace.columns[name]
         return column[self._start, self._drafted.clamp(max=column.shape[1] - 1)]
 
     def verify(self) -> Verdict:
         accepted = torch.minimum(self._drafted, self._trace.run[self._start])
-        drafting = self._costs.draft_step * self._forwards
-        verifying = self._costs.verification(self._drafted).where(self._active, 0.0)
-        self._spent = self._spent + torch.stack([drafting, verifying])
+        seconds = UNSEEN
+        if self._costs:
+            seconds = self._costs.draft_step * self._forwards + self._costs.verification(self._drafted)
         self._steps = self._steps + self._forwards
         self._at = self._at + (accepted + 1).where(self._active, 0)
         self._begin_round()
-        return Verdict(accepted, drafting + verifying)
+        return Verdict(accepted, seconds)
 
     def result(self, controller: DraftController) -> GenerationResult:
-        rows = zip(controller.sequences, self._steps.tolist(), *self._spent.tolist(), self._ends(), strict=True)
+        ends = torch.minimum(self._at, self._end)
+        places = torch.stack([self._first, ends, self._end, self._steps], 1).tolist()
         continuations = []
-        for row, (counts, steps, drafting, verifying, end) in enumerate(rows):
-            counts.tokens = end - int(self._first[row])
-            counts.draft_forwards, counts.target_forwards = steps, counts.rounds
-            counts.seconds = {**counts.seconds, "draft": drafting, "verify": verifying}
-            tokens = self._trace.output[int(self._first[row]) : end].tolist()
-            reason = "length" if end == int(self._end[row]) else None
-            continuations.append(Continuation(tokens, [], "", reason, counts))
-        return GenerationResult(continuations, total(controller.sequences), controller.state)
+        for counts, (first, end, last, steps) in zip(controller.sequences, places, strict=True):
+            tokens = self._trace.output[first:end].tolist()
+            stats = replace(counts, tokens=end - first, draft_forwards=steps, target_forwards=counts.rounds)
+            continuations.append(Continuation(tokens, [], "", self._reason(end) if end == last else None, stats))
+        return GenerationResult(continuations, total([one.stats for one in continuations]), controller.state)
 
-    def _ends(self) -> list[int]:
-        return torch.minimum(self._at, self._end).tolist()
+    def _reason(self, end: int) -> str:
+        """Why a sequence that is over at `end` is: a token ended it if there had been room for more."""
+        return "eos" if self._trace.limit[end - 1] else "length"
 
 
 @dataclass(frozen=True)
@@ -120,33 +122,68 @@ class Replay:
         return self.stats.tokens_per_second * self.costs.verify
 
 
+def lacking(trace: Trace, policy: StoppingPolicy) -> str | None:
+    """Why `trace` cannot serve `policy`; None if it can."""
+    recorded = trace.columns.keys() | ({"hidden_state"} if trace.metadata.hidden_state else set())
+    if not (missing := policy.required_signals - recorded):
+        return None
+    hint = "record with --hidden-state" if missing == {"hidden_state"} else "no trace holds it"
+    return f"reads {', '.join(sorted(missing))}; {hint}"
+
+
 @torch.inference_mode()
-def replay(trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts]) -> list[Replay]:
+def replay(
+    trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts], tick: Callable[[float], None] = lambda part: None
+) -> list[Replay]:
     """`policy` on every sequence of `trace`, one sequence at a time, at each of `costs`.
 
-    What a policy carries over goes on from sequence to sequence, in the order of the trace. Raises InputError if it
-    reads signals that the trace does not hold.
+    What a policy carries over goes on from sequence to sequence, in the order of the trace. `tick(part)` is told what
+    part of the work has been done since it was last called. Raises InputError if the policy reads signals that the
+    trace does not hold.
     """
+    if reason := lacking(trace, policy):
+        raise InputError(f"policy {policy.kind!r}: {reason}.")
     if "hidden_state" in policy.required_signals:
         trace = trace.with_hidden_state
-    if lacking := policy.required_signals - trace.columns.keys():
-        raise InputError(f"policy {policy.kind!r}: reads {', '.join(sorted(lacking))}; no trace holds it.")
-    lanes = Lanes(policy=policy)
-    count = len(trace.sequences)
-    carried = policy.init(1, torch.device("cpu")).couples_rows
-    if carried:
-        chunks = [torch.tensor([sequence]) for sequence in range(count)]
-    else:
-        chunks = list(torch.arange(count).split(max(1, WIDTH // len(costs))))
-    found: list[list[Statistics]] = [[] for _ in costs]
+    try:
+        found = _run(trace, policy, None, tick) * len(costs)
+    except PolicyError as error:
+        if not isinstance(error.__cause__, CostsSeen):
+            raise
+        found = _run(trace, policy, costs, tick)
+    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
+
+
+def _run(
+    trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts] | None, tick: Callable[[float], None]
+) -> list[list[Statistics]]:
+    """The counts of every sequence at each of `costs`, or once if there are none."""
+    worlds, count = len(costs or [None]), len(trace.sequences)
+    carries = policy.init(1, trace.output.device).couples_rows
+    width = 1 if carries else max(1, WIDTH // worlds)
+    lanes = Lanes(policy=policy) if costs or (policy.couples_rows and not carries) else None
+    found: list[list[Statistics]] = [[] for _ in range(worlds)]
     state: State | None = None
-    for chunk in chunks:
-        rows = chunk.repeat(len(costs))
-        each = [cost for cost in costs for _ in chunk]
-        decoding = ReplayDecoding(trace, rows, each, policy.required_signals)
-        controller = decode(lanes, decoding, state)
-        result = decoding.result(controller)
+    for chunk in torch.split(torch.arange(count), width):
+        each = [cost for cost in costs for _ in chunk] if costs else None
+        decoding = ReplayDecoding(trace, chunk.repeat(worlds), policy.required_signals, each)
+        result = decoding.result(decode(lanes or policy, decoding, state))
+        if carries:
+            state = lanes.outlived(result.state) if lanes else result.state.outlived()
         for row, continuation in enumerate(result.continuations):
             found[row // len(chunk)].append(continuation.stats)
-        state = lanes.outlived(result.state) if carried else None
-    return [Replay(cost, tuple(rows)) for cost, rows in zip(costs, found, strict=True)]
+        tick(len(chunk) / count)
+    return found
+
+
+def _each(costs: Sequence[FixedCosts]) -> Costs:
+    """The costs of rows, [L] each."""
+    rows = [(cost.draft_step, cost.verify, cost.verify_token) for cost in costs]
+    return Costs(*torch.tensor(rows, dtype=torch.float64).unbind(1))
+
+
+def priced(stats: Statistics, costs: FixedCosts) -> Statistics:
+    """The same counts with what they take at `costs`: a policy's own time is not counted."""
+    drafting = costs.draft_step * stats.draft_forwards
+    verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted
+    return replace(stats, seconds={**dict.fromkeys(PHASES, 0.0), "draft": drafting, "verify": verifying})

@@ -15,6 +15,7 @@ from stopkit.cli import main
 from stopkit.costs import FixedCosts
 from stopkit.policy import RoundContext, RoundOutcome
 from stopkit.trace.bounds import bounds
+from stopkit.trace.comparison import servable
 from stopkit.trace.replay import replay
 from stopkit.trace.report.calibration import BINS, Bin, calibration, calibrations
 from stopkit.trace.report.learned import movements
@@ -22,7 +23,7 @@ from stopkit.trace.report.lengths import histogram
 from stopkit.trace.report.page import CONTENTS, page, steps
 from stopkit.trace.report.sensitivity import sweeps, swept
 from stopkit.trace.report.speed import styles
-from stopkit.trace.report.study import Study, usual_policies
+from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import spread, ticks
 from stopkit.trace.trace import Trace
 from tests.trace.hand_made import telling_trace
@@ -244,18 +245,19 @@ def test_a_shared_value_is_one_line(trace: Trace) -> None:
     assert found[0].begins == tuple(sum(rounds[:at]) for at in range(len(rounds)))
 
 
-def test_a_policy_without_its_file_is_left_out() -> None:
-    usual = usual_policies()
-    assert "acceptance_head" not in usual
-    assert {"static", "adaedl", "bandit", "first_of"} <= usual.keys()
+def test_a_policy_without_its_file_is_left_out(trace: Trace) -> None:
+    chosen, left_out = servable(trace)
+    assert left_out["acceptance_head"] == "weights names no file"
+    assert {"static", "adaedl", "bandit", "first_of"} <= chosen.keys()
 
 
 def test_progress_is_told(trace: Trace) -> None:
-    done: list[str] = []
-    small = Study.of(trace, {"adaedl": load_policy("adaedl")}, COSTS[:1], done.append)
-    assert done == ["adaedl", "bounds"]
-    page(small, {}, done.append)
-    assert len(done) == 2 + steps(small)
+    done: list[tuple[str, float]] = []
+    small = Study.of(trace, {"adaedl": load_policy("adaedl")}, COSTS[:1], lambda *tick: done.append(tick))
+    assert sum(part for _, part in done) == pytest.approx(2)
+    assert {name for name, _ in done} == {"adaedl", "bounds"}
+    page(small, {}, lambda *tick: done.append(tick))
+    assert sum(part for _, part in done) == pytest.approx(2 + steps(small))
 
 
 def test_colours_go_to_the_best(study: Study) -> None:
@@ -299,8 +301,8 @@ def test_the_command_writes_the_page(trace: Trace, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--draft-cost", "0.1,cheap"], "--draft-cost: '0.1,cheap': write numbers from 0"),
-        (["--verify-cost", "-1"], "--verify-cost: '-1': write numbers"),
+        (["--draft-cost", "0.1,cheap"], "is not a list of numbers"),
+        (["--verify-cost", "-1"], "is not a finite number of at least 0"),
         (["--policy", "statik"], "Did you mean 'static'?"),
     ],
 )

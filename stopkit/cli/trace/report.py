@@ -3,74 +3,61 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from stopkit.cli.app import Command
 from stopkit.cli.options import writable
-
-Tick = Callable[[str], None]
-DRAFT_COSTS, VERIFY_COSTS = "0.02,0.05,0.1,0.2,0.4", "0.02"
+from stopkit.cli.trace.options import cost_options, costs_of, opened
 
 
 @click.command(cls=Command)
-@click.argument("trace", type=click.Path(path_type=Path))
+@click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
 @click.option("--out", required=True, callback=writable, metavar="FILE", help="The page to write, NAME.html.")
-@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="Default: all that are installed.")
-@click.option("--draft-cost", default=DRAFT_COSTS, show_default=True, help="Of a draft step, in target steps.")
-@click.option("--verify-cost", default=VERIFY_COSTS, show_default=True, help="Of a block token, in target steps.")
-def report(trace: Path, out: str, policies: tuple[str, ...], draft_cost: str, verify_cost: str) -> None:
-    """Make a page about TRACE.
+@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@cost_options
+def report(
+    path: Path, out: str, policies: tuple[str, ...], max_new_tokens: int | None, sequences: int | None, **costs: Any
+) -> None:
+    """Make a page about a recording.
 
-    Speed-ups of all policies beside the bounds, lengths, acceptance, calibration of scores, sensitivity to thresholds,
-    what is learned, and the conditions. The page is one file and fetches nothing. Policies can be given several times.
+    Speed-ups of policies beside the bounds, lengths, acceptance, calibration of scores, sensitivity to thresholds, what
+    is learned, and the conditions. The page is one file and fetches nothing. Policies can be given several times;
+    without, every installed one that the trace can serve is in it.
     """
     from stopkit.conditions import conditions
-    from stopkit.config import load_policy
-    from stopkit.costs import FixedCosts
+    from stopkit.trace.comparison import named, servable
     from stopkit.trace.report.page import page, steps
-    from stopkit.trace.report.study import Study, usual_policies
-    from stopkit.trace.trace import Trace
+    from stopkit.trace.report.study import Study
 
-    drafts, verifies = _numbers(draft_cost, "--draft-cost"), _numbers(verify_cost, "--verify-cost")
-    chosen = {spec: load_policy(spec) for spec in policies} or usual_policies()
-    recorded = Trace.open(trace)
-    costs = [FixedCosts(draft_step=one, verify=1.0, verify_token=other) for other in verifies for one in drafts]
+    trace = opened(path, max_new_tokens, sequences)
+    chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
     with _progress() as (begin, tick):
         begin(len(chosen) + 1)
-        study = Study.of(recorded, chosen, costs, tick)
+        study = Study.of(trace, chosen, costs_of(trace, **costs), tick)
         begin(steps(study))
-        made = page(study, conditions(trace=trace.name, draft_cost=drafts, verify_cost=verifies), tick)
+        asked = {"trace": path.name, "tokens": trace.tokens, "sequences": len(trace.sequences), "left_out": left_out}
+        made = page(study, conditions(**asked), tick)
     Path(out).write_text(made, encoding="utf-8")
-    click.echo(f"{out}: {len(chosen)} policies on {recorded.tokens:,} tokens, {len(made.encode()) / 1e6:.2f} MB.")
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    """Numbers with commas between them, in ascending order."""
-    from stopkit.errors import InputError
-
-    try:
-        found = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        found = [-1.0]
-    if not all(0 <= one < float("inf") for one in found):
-        raise InputError(f"{option}: {text!r}: write numbers from 0, with commas between them.")
-    return found
+    click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(made.encode()) / 1e6:.2f} MB.")
+    for kind, reason in left_out.items():
+        click.echo(f"Left out: {kind}: {reason}.")
 
 
 @contextmanager
-def _progress() -> Iterator[tuple[Callable[[int], None], Tick]]:
-    """A bar on a terminal: announce more steps, then tick them off."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[str, float], None]]]:
+    """A bar on a terminal: announce more to do, then tick parts of it off."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from stopkit.report import console
 
     screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("replaying", total=0)
+        task = bar.add_task("bounds", total=0)
 
-        def begin(steps: int) -> None:
-            bar.update(task, total=(bar.tasks[task].total or 0) + steps)
+        def begin(more: int) -> None:
+            bar.update(task, total=(bar.tasks[task].total or 0) + more)
 
-        yield begin, lambda name: bar.update(task, advance=1, description=name)
+        yield begin, lambda name, part: bar.update(task, advance=part, description=name)

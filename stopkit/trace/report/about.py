@@ -52,7 +52,7 @@ def about(study: Study, conditions: Mapping[str, Any]) -> str:
         [f"{number(cost.draft_step / cost.verify, 4)}", f"{number(cost.verify_token / cost.verify, 4)}"]
         for cost in study.costs
     ]
-    policies = [[name, _fields(as_block(policy))] for name, policy in study.policies.items()]
+    policies = [[name, f"{policy.kind}: {_fields(as_block(policy))}"] for name, policy in study.policies.items()]
     return section(
         "conditions",
         "Conditions",
@@ -65,7 +65,8 @@ def about(study: Study, conditions: Mapping[str, Any]) -> str:
 
 
 def _fields(block: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in _flat(block) if value)
+    fields = {name.replace(" ", "_"): value for name, value in _flat(block)}
+    return ", ".join(f"{name} = {value}" for name, value in fields.items() if name != "kind")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -24,8 +24,8 @@ class Bin:
     count: int
     score: float
     """Mean of the score."""
-    beta: float
-    """Mean acceptance probability, from both distributions."""
+    chance: float
+    """Mean acceptance probability, from both distributions: of the position, or of the token where it is known."""
     accepted: float
     """Share that was accepted."""
 
@@ -64,15 +64,18 @@ def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy]) -> dict[s
         for name, policy in policies.items()
         if isinstance(policy, ThresholdPolicy) and policy.required_signals <= columns.keys()
     }
-    scores["q(x), the drawn token"] = trace.columns["drawn_probability"][asked]
-    return {name: calibration(score.double(), beta, accepted) for name, score in scores.items()} if len(beta) else {}
+    if not len(beta):
+        return {}
+    found = {name: calibration(score.double(), beta, accepted) for name, score in scores.items()}
+    drawn, chance = (trace.columns[name][asked].double() for name in ("drawn_probability", "acceptance"))
+    return found | {"q(x), the drawn token": calibration(drawn, chance, accepted)}
 
 
-def calibration(score: Tensor, beta: Tensor, accepted: Tensor) -> Calibration:
+def calibration(score: Tensor, chance: Tensor, accepted: Tensor) -> Calibration:
     """Of a score [N] with the acceptance probability [N] and what was accepted, bool [N]; N is 1 or more."""
     order = score.argsort(stable=True)
     bins = tuple(
-        Bin(len(rows), *(float(value[rows].double().mean()) for value in (score, beta, accepted)))
+        Bin(len(rows), *(float(value[rows].double().mean()) for value in (score, chance, accepted)))
         for rows in order.tensor_split(min(BINS, len(score)))
     )
     counts = torch.histc(score.clamp(0, 1), bins=10, min=0, max=1)

@@ -57,12 +57,13 @@ class _Watched(Lanes):
 @torch.inference_mode()
 def movements(trace: Trace, name: str, policy: StoppingPolicy, cost: FixedCosts) -> list[Movement]:
     """Every number of the policy's own state that rises and falls, over the first sequences."""
+    trace = trace.with_hidden_state if "hidden_state" in policy.required_signals else trace
     count = min(SEQUENCES, len(trace.sequences))
     shared = policy.init(1, torch.device("cpu")).couples_rows
     lanes, state, begins = _Watched(policy=policy), None, []
     for rows in torch.arange(count).split(1 if shared else count):  # type: ignore[no-untyped-call]
         begins.append(len(lanes._seen))
-        decoding = ReplayDecoding(trace, rows, [cost] * len(rows), policy.required_signals)
+        decoding = ReplayDecoding(trace, rows, policy.required_signals, [cost] * len(rows))
         controller = decode(lanes, decoding, state)
         state = lanes.outlived(controller.state) if shared else None
     found = [

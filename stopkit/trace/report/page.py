@@ -5,6 +5,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from stopkit.trace.comparison import Tick
 from stopkit.trace.report.about import about, heading
 from stopkit.trace.report.acceptance import acceptance
 from stopkit.trace.report.learned import Movement, learns, movements
@@ -13,7 +14,7 @@ from stopkit.trace.report.scores import scores
 from stopkit.trace.report.sensitivity import sweeps, swept
 from stopkit.trace.report.speed import speed
 from stopkit.trace.report.states import states
-from stopkit.trace.report.study import Study, Tick
+from stopkit.trace.report.study import Study
 from stopkit.trace.report.thresholds import thresholds
 
 CONTENTS = {
@@ -29,17 +30,17 @@ CONTENTS = {
 
 
 def steps(study: Study) -> int:
-    """How often `page` ticks."""
+    """Parts that `page` ticks off."""
     return len(swept(study)) + len(_learners(study))
 
 
-def page(study: Study, conditions: Mapping[str, Any], tick: Tick = lambda name: None) -> str:
+def page(study: Study, conditions: Mapping[str, Any], tick: Tick = lambda name, part: None) -> str:
     """The whole page as HTML."""
     swept_ = sweeps(study, tick)
     moved: list[Movement] = []
     for name in _learners(study):
         moved += movements(study.trace, name, study.policies[name], study.costs[study.reference])
-        tick(f"{name}'s state")
+        tick(f"{name}'s state", 1.0)
     body = (
         heading(study),
         _contents(),

@@ -23,9 +23,7 @@ def scores(study: Study) -> str:
     pictures = [
         (name, f"gap {one.gap:.3f} · area under ROC {one.auc:.3f}", _picture(name, one)) for name, one in found.items()
     ]
-    marks = legend(
-        [("dot-key accepted-dot", "share accepted, 95%"), ("line-key beta", "acceptance probability β, mean")]
-    )
+    marks = legend([("dot-key accepted-dot", "share accepted, 95%"), ("line-key beta", "acceptance probability, mean")])
     return section("calibration", "Calibration", lead, marks, panels(pictures), behind(_table(found)))
 
 
@@ -38,13 +36,11 @@ def _picture(name: str, found: Calibration) -> str:
     plot.line([(0, 0), (1, 1)], "diagonal", "a calibrated score")
     inside = [one for one in found.bins if 0 <= one.score <= 1]
     if inside:
-        plot.line([(one.score, one.beta) for one in inside], "beta", "acceptance probability")
+        plot.line([(one.score, one.chance) for one in inside], "beta", "acceptance probability")
     for one in inside:
         low, high = one.interval
         plot.whisker(one.score, max(0.0, low), min(1.0, high), "accepted-dot")
-        told = (
-            f"score {number(one.score, 3)}: {one.accepted:.1%} of {one.count:,} accepted, mean β {number(one.beta, 3)}"
-        )
+        told = f"score {number(one.score, 3)}: {one.accepted:.1%} of {one.count:,} accepted, mean β {number(one.chance, 3)}"
         plot.dot(one.score, one.accepted, "accepted-dot", told)
     first, last = found.bins[0], found.bins[-1]
     description = (
@@ -63,9 +59,9 @@ def _table(found: dict[str, Calibration]) -> str:
                 [
                     name,
                     count(place.count),
-                    *map(exact, (place.score, place.beta, place.accepted)),
+                    *map(exact, (place.score, place.chance, place.accepted)),
                     Cell(f"{low:.3f} … {high:.3f}", style="number"),
                 ]
             )
-    head = ["score", "positions", "mean score", "mean β", "accepted", "95% interval"]
+    head = ["score", "positions", "mean score", "acceptance probability", "accepted", "95% interval"]
     return table(head, rows, "Bins of equally many positions")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stopkit.policy import StoppingPolicy
+from stopkit.trace.comparison import Tick
 from stopkit.trace.replay import replay
-from stopkit.trace.report.study import Study, Tick
+from stopkit.trace.report.study import Study
 
 FIELD = "threshold"
 STEPS = 11
@@ -35,7 +36,7 @@ def swept(study: Study) -> list[str]:
     return [name for name, policy in study.policies.items() if _bound(policy) and not policy.couples_rows]
 
 
-def sweeps(study: Study, tick: Tick = lambda name: None) -> list[Sweep]:
+def sweeps(study: Study, tick: Tick = lambda name, part: None) -> list[Sweep]:
     """A sweep for each of `swept`, at the study's costs."""
     return [_sweep(study, name, tick) for name in swept(study)]
 
@@ -52,7 +53,7 @@ def _sweep(study: Study, name: str, tick: Tick) -> Sweep:
         else:
             changed = policy.model_copy(update={FIELD: value})
             found.append([one.speedup for one in replay(study.trace, changed, study.costs)])
-    tick(f"{name}'s {FIELD}")
+    tick(f"{name}'s {FIELD}", 1.0)
     return Sweep(name, default, tuple(values), tuple(zip(*found, strict=True)))
 
 

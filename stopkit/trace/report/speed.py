@@ -44,7 +44,7 @@ def speed(study: Study) -> str:
 def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
     costs = [study.costs[index].draft_step / study.costs[index].verify for index in at]
     every = [study.speedups(name)[index] for name in (*study.policies, *study.bounds) for index in at]
-    y_ticks = ticks(min(every) * 0.98, max(every) * 1.02)
+    y_ticks = ticks(min(every) * 0.98, max(every) * 1.02, 8)
     low, high = min(every) * 0.97, max(every) * 1.03
     room = (26.0, 178.0, 42.0, 34.0) if wide else (26.0, 10.0, 42.0, 30.0)
     log = len(costs) > 1 and min(costs) > 0

@@ -1,24 +1,16 @@
 """What a report is about: every policy replayed at every pair of costs, and the bounds."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import get_args
 
-from pydantic.fields import FieldInfo
-
-from stopkit.config import load_policy
 from stopkit.costs import FixedCosts
-from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.trace.bounds import BOUNDS
-from stopkit.trace.replay import Replay, replay
+from stopkit.trace.comparison import Comparison, Tick
+from stopkit.trace.replay import Replay
 from stopkit.trace.trace import Trace
-
-Tick = Callable[[str], None]
-"""Called with a name once that is done."""
 
 CLAIRVOYANT = "clairvoyant"
 REFERENCE = 0.1
@@ -41,15 +33,11 @@ class Study:
         trace: Trace,
         policies: Mapping[str, StoppingPolicy],
         costs: Sequence[FixedCosts],
-        tick: Tick = lambda name: None,
+        tick: Tick = lambda name, part: None,
     ) -> "Study":
         """Replay everything. Raises InputError if a policy reads what the trace does not hold."""
-        found = {}
-        for name, policy in policies.items():
-            found[name] = replay(trace, policy, costs)
-            tick(name)
-        limits = {name: [bound(trace, cost) for cost in costs] for name, bound in BOUNDS.items()}
-        tick("bounds")
+        found = dict(Comparison(trace, policies, costs).replays(tick))
+        limits = {name: found.pop(name) for name in BOUNDS}
         return cls(trace, policies, costs, found, limits)
 
     @cached_property
@@ -79,19 +67,6 @@ class Study:
         for index, cost in enumerate(self.costs):
             groups.setdefault(cost.verify_token / cost.verify, []).append(index)
         return groups
-
-
-def usual_policies() -> dict[str, StoppingPolicy]:
-    """Every registered policy that is itself with its default fields alone: one that lacks a file is left out."""
-    return {kind: load_policy(kind) for kind, cls in registry().policies.items() if not any(map(_lacks, _fields(cls)))}
-
-
-def _fields(cls: type[StoppingPolicy]) -> list[FieldInfo]:
-    return list(cls.model_fields.values())
-
-
-def _lacks(field: FieldInfo) -> bool:
-    return field.is_required() or (field.default is None and Path in get_args(field.annotation))
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -1,0 +1,99 @@
+"""Policies side by side on one trace, at every pair of costs, with the bounds: rows like those of `stopkit compare`."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from stopkit.config import load_policy
+from stopkit.costs import FixedCosts
+from stopkit.errors import InputError
+from stopkit.plugins import registry
+from stopkit.policy import StoppingPolicy
+from stopkit.trace.bounds import bounds
+from stopkit.trace.replay import Replay, lacking, replay
+from stopkit.trace.trace import Trace
+
+ENGINE = "replay"
+Tick = Callable[[str, float], None]
+"""Told who is at work, and what part of that work has been done since."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to replay, on what, at what costs. `policies` are by the text the user gave."""
+
+    trace: Trace
+    policies: Mapping[str, StoppingPolicy]
+    costs: Sequence[FixedCosts]
+
+    def replays(self, tick: Tick = lambda name, part: None) -> Iterator[tuple[str, list[Replay]]]:
+        """What every bound and then every policy did at each of the costs, one after another."""
+        limits = []
+        for costs in self.costs:
+            limits.append(bounds(self.trace, costs))
+            tick("bounds", 1 / len(self.costs))
+        for name in limits[0]:
+            yield name, [found[name] for found in limits]
+        for name, policy in self.policies.items():
+            yield name, replay(self.trace, policy, self.costs, partial(tick, name))
+
+    def rows(self, done: Mapping[str, list[Replay]]) -> list[dict[str, Any]]:
+        """A row for every pair of costs and everything that is `done`: policies first, then the bounds.
+
+        `speedup` is tokens per target-step time, `of_clairvoyant` its share of the clairvoyant bound's. Counts and
+        seconds are as everywhere; `draft_cost` and `verify_cost` are in target-step times.
+        """
+        names = [name for name in self.policies if name in done] + [name for name in done if name not in self.policies]
+        return [self._row(name, cell, done) for cell in range(len(self.costs)) for name in names]
+
+    def _row(self, name: str, cell: int, done: Mapping[str, list[Replay]]) -> dict[str, Any]:
+        found, costs = done[name][cell], self.costs[cell]
+        return {
+            "policy": name,
+            "engine": ENGINE,
+            "temperature": self.trace.metadata.sampling.temperature,
+            "batch_size": 1,
+            **found.stats.as_dict(),
+            "draft_cost": costs.draft_step / costs.verify,
+            "verify_cost": costs.verify_token / costs.verify,
+            "speedup": found.speedup,
+            "of_clairvoyant": found.speedup / done["clairvoyant"][cell].speedup,
+        }
+
+
+def named(trace: Trace, specs: Sequence[str]) -> dict[str, StoppingPolicy]:
+    """The policies that `specs` name, by that text. Raises InputError if `trace` cannot serve one of them."""
+    policies = {spec: load_policy(spec) for spec in specs}
+    for spec, policy in policies.items():
+        if reason := lacking(trace, policy):
+            raise InputError(f"policy {spec!r}: {reason}.")
+    return policies
+
+
+def servable(trace: Trace) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:
+    """Every registered policy with its defaults that `trace` can serve, and why it cannot serve the others."""
+    policies: dict[str, StoppingPolicy] = {}
+    left_out: dict[str, str] = {}
+    for kind, cls in registry().policies.items():
+        if files := [name for name, field in cls.model_fields.items() if _lacks_its_file(field)]:
+            left_out[kind] = f"{files[0]} names no file"
+            continue
+        try:
+            policy = load_policy(kind)
+        except InputError as error:
+            left_out[kind] = " ".join(str(error).split()).removeprefix("policy.").rstrip(".")
+            continue
+        if reason := lacking(trace, policy):
+            left_out[kind] = reason
+        else:
+            policies[kind] = policy
+    return policies, left_out
+
+
+def _lacks_its_file(field: FieldInfo) -> bool:
+    """Whether a policy could be given a file there and has none by default: it is not itself without."""
+    return Path in get_args(field.annotation) and field.default is None
