@@ -1,4 +1,4 @@
-"""`stopkit trace replay`: the table and the JSON, every cost, what is left out, wrong input, and nothing done is lost."""
+"""`stopkit trace replay`: the table and the JSON, every cost, what is left out, wrong input, and nothing is lost."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A policy replayed in lanes, or once for all costs, does what it does in engines of its own, one sequence at a time."""
+"""A policy replayed in lanes, or once for all costs, does what it does in engines of its own, with a batch of one."""
 
 from typing import ClassVar
 

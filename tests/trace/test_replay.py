@@ -115,7 +115,7 @@ class Growing(StoppingPolicy):
 
 def test_what_is_carried_over_goes_on_in_the_order_of_the_trace(made: Trace) -> None:
     six, ended = counts(made, Growing())
-    # at 0: 0; at 1: 1 of which 0; at 2: 2 of which 2; at 5: limit 0. Then 4 rounds are over: at 0: 4 of which 1; at 2: 1
+    # at 0: 0; at 1: 1 of which 0; at 2: 2 of which 2; at 5: limit 0. After 4 rounds: at 0: 4 of which 1; at 2: 1
     assert (six.rounds, six.drafted, six.accepted) == (4, 3, 2)
     assert (ended.rounds, ended.drafted, ended.accepted) == (2, 5, 2)
     ended, six = counts(made.select([1, 0]), Growing())

@@ -134,7 +134,7 @@ def test_a_trace_without_hidden_states_is_refused(tmp_path: Path) -> None:
     head = telling_trace(tmp_path / "h.parquet")
     assert command("--trace", head, "--out", tmp_path / "x.safetensors", "--epochs", 1).exit_code == 0
     policy = load_policy({"kind": "acceptance_head", "weights": str(tmp_path / "x.safetensors")})
-    with pytest.raises(InputError, match="record it with --hidden-state"):
+    with pytest.raises(InputError, match="reads hidden_state; record with --hidden-state"):
         replay(Trace.open(trace), policy, COSTS)
 
 

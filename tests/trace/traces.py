@@ -1,4 +1,4 @@
-"""Small traces by hand or by chance, and a policy replayed on them the slow way: an engine a sequence and pair of costs."""
+"""Small traces by hand or by chance, and a policy replayed on them the slow way: in an engine for each sequence."""
 
 from collections.abc import Sequence
 from dataclasses import replace

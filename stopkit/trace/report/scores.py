@@ -40,7 +40,7 @@ def _picture(name: str, found: Calibration) -> str:
     for one in inside:
         low, high = one.interval
         plot.whisker(one.score, max(0.0, low), min(1.0, high), "accepted-dot")
-        told = f"score {number(one.score, 3)}: {one.accepted:.1%} of {one.count:,} accepted, mean β {number(one.chance, 3)}"
+        told = f"score {one.score:.3f}: {one.accepted:.1%} of {one.count:,} accepted, expected {one.chance:.1%}"
         plot.dot(one.score, one.accepted, "accepted-dot", told)
     first, last = found.bins[0], found.bins[-1]
     description = (
