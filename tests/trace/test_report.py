@@ -13,11 +13,12 @@ from click.testing import CliRunner, Result
 from stopkit import State, StoppingPolicy, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
-from stopkit.policy import RoundContext, RoundOutcome
+from stopkit.policy import RoundContext, RoundOutcome, Signals
 from stopkit.trace.bounds import bounds
 from stopkit.trace.comparison import servable
 from stopkit.trace.replay import replay
 from stopkit.trace.report.calibration import BINS, Bin, calibration, calibrations
+from stopkit.trace.report.estimates import estimates
 from stopkit.trace.report.learned import movements
 from stopkit.trace.report.lengths import histogram
 from stopkit.trace.report.page import CONTENTS, page, steps
@@ -191,12 +192,53 @@ def test_intervals_are_wilsons() -> None:
 
 
 def test_scores_are_judged_where_all_before_was_accepted(trace: Trace) -> None:
-    found = calibrations(trace, {"adaedl": load_policy("adaedl"), "static": load_policy("static")})
+    found = calibrations(trace, {"adaedl": load_policy("adaedl"), "static": load_policy("static")}, COSTS[0])
     assert list(found) == ["adaedl", "q(x), the drawn token"]
     judged = sum(min(run + 1, length) for run, length in zip(trace.run.tolist(), trace.drafted.tolist(), strict=True))
     score = found["adaedl"]
     assert sum(one.count for one in score.bins) == judged
     assert sum(one.count * one.accepted for one in score.bins) == pytest.approx(int(trace.run.sum()))
+
+
+class Believing(StoppingPolicy):
+    """Drafts two tokens, and believes what it is shown, less the more rounds it has seen."""
+
+    kind = "believing"
+    signals = frozenset({"margin"})
+
+    carry_over: bool = False
+
+    def init(self, batch_size: int, device: torch.device) -> State:
+        return State.learned(batch_size, device, shared=self.carry_over, rounds=0.0)
+
+    def plan(self, state: State, context: RoundContext) -> tuple[torch.Tensor, State]:
+        return context.limit.clamp(max=2), state
+
+    def learn(self, state: State, outcome: RoundOutcome) -> State:
+        return state.moved(outcome.context.active, rounds=state["rounds"] + 1)
+
+    def estimate(self, state: State, position: torch.Tensor, signals: Signals) -> torch.Tensor:
+        return signals.margin / (1 + state["rounds"])
+
+
+@pytest.mark.parametrize("carry_over", [False, True])
+def test_estimates_are_those_of_a_replay(trace: Trace, carry_over: bool) -> None:
+    """Worked out start by start: the belief at both positions, the second only if the first was accepted."""
+    expected, rounds = [], 0
+    for first, end in zip(trace.first[:-1].tolist(), trace.first[1:].tolist(), strict=True):
+        start, rounds = first, rounds if carry_over else 0
+        while start < end:
+            length, run = min(2, int(trace.limit[start])), int(trace.run[start])
+            for position in range(min(length, run + 1)):
+                margin = float(trace.columns["margin"][start, position])
+                expected.append((start, position, margin / (1 + rounds)))
+            start, rounds = start + min(length, run) + 1, rounds + 1
+    policy = Believing(carry_over=carry_over)
+    score, start, position = estimates(trace, policy, COSTS[0])
+    found = sorted(zip(start.tolist(), position.tolist(), score.tolist(), strict=True))
+    assert found == [(*place, pytest.approx(belief)) for *place, belief in sorted(expected)]
+    shown = calibrations(trace, {"believing": policy}, COSTS[0])["believing's estimate"]
+    assert sum(one.count for one in shown.bins) == len(expected)
 
 
 def test_sweeps_are_replays(trace: Trace, study: Study) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stopkit.costs import FixedCosts
 from stopkit.policy import Signals, StoppingPolicy
 from stopkit.threshold import ThresholdPolicy
+from stopkit.trace.report.estimates import Estimating, estimates
 from stopkit.trace.trace import Trace
 
 BINS = 12
@@ -51,8 +53,11 @@ class Calibration:
     """Probability that an accepted position has the larger score than a rejected one; 0.5 knows nothing."""
 
 
-def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy]) -> dict[str, Calibration]:
-    """By name: the score of every threshold policy, then the probability of the drawn token."""
+def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy], cost: FixedCosts) -> dict[str, Calibration]:
+    """By name: the score of every threshold policy, the probability of the drawn token, and what policies estimate.
+
+    Scores are judged at every position; a policy's estimate at those that it is asked about in a replay at `cost`.
+    """
     position = torch.arange(trace.metadata.max_draft)
     asked = (position < trace.drafted.unsqueeze(1)) & (position <= trace.run.unsqueeze(1))
     columns = {name: trace.columns[name][asked] for name in ("entropy", "max_probability", "margin")}
@@ -68,7 +73,14 @@ def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy]) -> dict[s
         return {}
     found = {name: calibration(score.double(), beta, accepted) for name, score in scores.items()}
     drawn, chance = (trace.columns[name][asked].double() for name in ("drawn_probability", "acceptance"))
-    return found | {"q(x), the drawn token": calibration(drawn, chance, accepted)}
+    found["q(x), the drawn token"] = calibration(drawn, chance, accepted)
+    for name, policy in policies.items():
+        if isinstance(policy, Estimating):
+            score, start, place = estimates(trace, policy, cost)
+            if len(score):
+                beta = trace.columns["beta"][start, place].double()
+                found[f"{name}'s estimate"] = calibration(score, beta, place < trace.run[start])
+    return found
 
 
 def calibration(score: Tensor, chance: Tensor, accepted: Tensor) -> Calibration:

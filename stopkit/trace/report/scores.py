@@ -17,7 +17,7 @@ def scores(study: Study) -> str:
         "says. Points hold equally many positions. Positions after a rejection do not count. Grey bars say how often a "
         "score is shown."
     )
-    found = calibrations(study.trace, study.policies)
+    found = calibrations(study.trace, study.policies, study.costs[study.reference])
     if not found:
         return section("calibration", "Calibration", "No policy of this report holds a score against a threshold.")
     pictures = [
