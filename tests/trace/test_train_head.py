@@ -12,7 +12,7 @@ from stopkit import InputError, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
 from stopkit.head.examples import Examples
-from stopkit.head.head import load_head, read_card
+from stopkit.head.head import AcceptanceHead, load_head, read_card, save_head
 from stopkit.head.training import Epoch, HeadRecipe, train_head
 from stopkit.trace.replay import replay
 from stopkit.trace.trace import Trace
@@ -157,3 +157,11 @@ def test_wrong_options(trace: Trace, arguments: list[str], line: str) -> None:
     done = command("--trace", trace.path, *arguments)
     assert done.exit_code == 2
     assert line in done.stderr
+
+
+def test_a_head_of_another_width_is_wrong_input(trace: Trace, tmp_path: Path) -> None:
+    save_head(AcceptanceHead(WIDTH + 1, 1), {}, tmp_path / "wide.safetensors")
+    arguments = ["trace", "replay", trace.path, "--policy", f"acceptance_head:weights={tmp_path / 'wide.safetensors'}"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert f"is for hidden states of {WIDTH + 1} numbers, and this draft's have {WIDTH}" in done.stderr

@@ -18,6 +18,15 @@ COLOURED = 5
 REFERENCE_POLICY = "adaedl"
 
 
+LABEL = 20
+"""Most characters of a policy's name beside its line."""
+
+
+def shortened(name: str) -> str:
+    """A policy's name, cut where it would run out of the picture."""
+    return name if len(name) <= LABEL else name[: LABEL - 1] + "…"
+
+
 def styles(study: Study) -> dict[str, str]:
     """The class of every policy: a colour for a few, grey for the others."""
     named = study.ranking[:COLOURED]
@@ -47,13 +56,15 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
     y_ticks = ticks(min(every) * 0.98, max(every) * 1.02, 8)
     low, high = min(every) * 0.97, max(every) * 1.03
     room = (26.0, 178.0, 42.0, 34.0) if wide else (26.0, 10.0, 42.0, 30.0)
-    log = len(costs) > 1 and min(costs) > 0
-    x = (min(costs), max(costs))
+    log = min(costs) > 0
+    x = (min(costs), max(costs)) if len(costs) > 1 else (costs[0] * 0.7, costs[0] / 0.7)
     plot = Plot(960 if wide else 380, 460 if wide else 380, x, (low, high), room, log_x=log)
     plot.axes(costs, y_ticks, "draft cost, in target steps", "tokens per target-step time", lambda c: number(c, 3))
 
     def along(name: str) -> list[tuple[float, float]]:
         found = study.speedups(name)
+        if len(costs) == 1:  # a level across the picture
+            return [(end, found[at[0]]) for end in x]
         return [(cost, found[index]) for cost, index in zip(costs, at, strict=True)]
 
     plot.area(along("hindsight"), along(CLAIRVOYANT), "beyond", "above the clairvoyant bound")
@@ -61,19 +72,18 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
         plot.line(along(name), f"bound {name}", BOUND_NAMES[name])
     style = styles(study)
     for name in reversed(study.ranking):  # the best on top
-        points = along(name)
         radius = 2.2 if style[name] == "other" else 3.6
         plot.add(f'<g class="series {style[name]}">')
-        plot.line(points, style[name], name)
-        for cost, value in points:
+        plot.line(along(name), style[name], name)
+        for cost, index in zip(costs, at, strict=True):
+            value = study.speedups(name)[index]
             told_here = f"{name}: {number(value, 3)} at draft cost {number(cost, 3)}"
             plot.dot(cost, value, style[name], told_here, radius)
         plot.add("</g>")
     if wide:
-        last = study.costs[at[-1]].draft_step / study.costs[at[-1]].verify
-        ends = [(along(name)[-1][1], name, style[name]) for name in study.ranking if style[name] != "other"]
+        ends = [(along(name)[-1][1], shortened(name), style[name]) for name in study.ranking if style[name] != "other"]
         ends += [(along(name)[-1][1], shown, "quiet") for name, shown in BOUND_NAMES.items()]
-        plot.end_labels(ends, last)
+        plot.end_labels(ends, x[1])
     best = study.ranking[0]
     description = (
         f"Lines of {len(study.policies)} policies and four bounds over draft costs from {number(x[0], 3)} to "
