@@ -16,6 +16,7 @@ from stopkit.cli.schema import schema
 from stopkit.cli.trace import trace
 from stopkit.cli.train_head import train_head
 from stopkit.cli.train_pair import train_pair
+from stopkit.cli.tune import tune
 
 __all__ = ["main"]
 

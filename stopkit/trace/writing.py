@@ -39,39 +39,33 @@ class TraceWriter:
     """
 
     def __init__(self, path: Path, metadata: Metadata, resume: bool = False) -> None:
-        self._path, self._parts, self._metadata = path, parts_folder(path), metadata
+        self._path, self._parts = path, parts_folder(path)
+        self.metadata = metadata
+        """What goes into the file. May be changed before the first sequence is written."""
         before = recorded_files(path, resume)
         for file in before:
             found = read_metadata(file)
             require_same_recording(str(path), found, metadata)
             if found.shard != metadata.shard:
                 raise InputError(f"{path}: is another shard: {found.shard}, not {metadata.shard}.")
-            self._metadata = found
+            self.metadata = found
         self.done = {sequence for file in before for sequence in recorded_sequences(file)}
         """Numbers of the sequences that are on disk."""
-
-    @property
-    def metadata(self) -> Metadata:
-        """What goes into the file. May be set before the first sequence is written."""
-        return self._metadata
-
-    @metadata.setter
-    def metadata(self, metadata: Metadata) -> None:
-        self._metadata = metadata
 
     def write(self, rollouts: Rollouts) -> None:
         """Put one sequence on disk."""
         self._parts.mkdir(exist_ok=True)
-        schema = arrow_schema(self._metadata)
+        schema = arrow_schema(self.metadata)
         _write_whole(part_file(self._path, rollouts.sequence), schema, iter([as_table(rollouts, schema)]))
         self.done.add(rollouts.sequence)
 
     def close(self) -> None:
         """Join everything into one file and remove the parts."""
-        files = trace_files(self._path) if self._parts.exists() else []
-        if files:
-            _write_whole(self._path, arrow_schema(self._metadata), (table for file in files for table in tables(file)))
-            shutil.rmtree(self._parts)
+        if not any(self._parts.glob("*.parquet")):
+            return
+        rows = (table for file in trace_files(self._path) for table in tables(file))
+        _write_whole(self._path, arrow_schema(self.metadata), rows)
+        shutil.rmtree(self._parts)
 
     def __enter__(self) -> Self:
         return self

@@ -122,6 +122,16 @@ def test_half_a_file_is_never_seen(recording: Record, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
 
 
+def test_killed_before_the_first_sequence_was_whole(recording: Record, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    parts_folder(path).mkdir()
+    (parts_folder(path) / "00000000.parquet.unfinished").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"^prompts\[1\]: has 200 tokens"):  # what stopped it is what is told
+        recording(prompts=[[1], [1] * 200]).run(path)
+    recording().run(path)
+    assert Trace.open(path).sequences == (0, 1, 2, 3, 4)
+
+
 def test_what_is_complete_is_left_as_it_is(recording: Record, tmp_path: Path) -> None:
     path, begun = tmp_path / "t.parquet", []
     recording().run(path)

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from stopkit import State, StoppingPolicy, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
-from stopkit.policy import RoundContext, RoundOutcome, Signals
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals
 from stopkit.trace.bounds import bounds
 from stopkit.trace.comparison import servable
 from stopkit.trace.replay import replay
@@ -217,8 +217,8 @@ class Believing(StoppingPolicy):
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         return state.moved(outcome.context.active, rounds=state["rounds"] + 1)
 
-    def estimate(self, state: State, position: torch.Tensor, signals: Signals) -> torch.Tensor:
-        return signals.margin / (1 + state["rounds"])
+    def estimate(self, state: State, position: torch.Tensor, signals: Signals, drawn: Drawn) -> torch.Tensor:
+        return signals.margin * drawn.probability / (1 + state["rounds"])
 
 
 @pytest.mark.parametrize("carry_over", [False, True])
@@ -230,8 +230,8 @@ def test_estimates_are_those_of_a_replay(trace: Trace, carry_over: bool) -> None
         while start < end:
             length, run = min(2, int(trace.limit[start])), int(trace.run[start])
             for position in range(min(length, run + 1)):
-                margin = float(trace.columns["margin"][start, position])
-                expected.append((start, position, margin / (1 + rounds)))
+                margin, drawn = (float(trace.columns[name][start, position]) for name in ("margin", "drawn_probability"))
+                expected.append((start, position, margin * drawn / (1 + rounds)))
             start, rounds = start + min(length, run) + 1, rounds + 1
     policy = Believing(carry_over=carry_over)
     score, start, position = estimates(trace, policy, COSTS[0])

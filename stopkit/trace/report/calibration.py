@@ -56,7 +56,7 @@ class Calibration:
 def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy], cost: FixedCosts) -> dict[str, Calibration]:
     """By name: the score of every threshold policy, the probability of the drawn token, and what policies estimate.
 
-    Scores are judged at every position; a policy's estimate at those that it is asked about in a replay at `cost`.
+    Scores are judged at every position; a policy's estimate at those that it drafts in a replay at `cost`.
     """
     position = torch.arange(trace.metadata.max_draft)
     asked = (position < trace.drafted.unsqueeze(1)) & (position <= trace.run.unsqueeze(1))
@@ -78,8 +78,8 @@ def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy], cost: Fix
         if isinstance(policy, Estimating):
             score, start, place = estimates(trace, policy, cost)
             if len(score):
-                beta = trace.columns["beta"][start, place].double()
-                found[f"{name}'s estimate"] = calibration(score, beta, place < trace.run[start])
+                chance = trace.columns["acceptance"][start, place].double()
+                found[f"{name}'s estimate"] = calibration(score, chance, place < trace.run[start])
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a policy itself believes of the positions that it is asked about, with the state that it then has."""
+"""What a policy itself believes of the tokens that are drawn for it, with the state that it then has."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stopkit.costs import FixedCosts
 from stopkit.decode import decode
-from stopkit.engine import Proposal
-from stopkit.policy import Signals, StoppingPolicy
+from stopkit.engine import Commitment
+from stopkit.policy import Drawn, Signals, StoppingPolicy
 from stopkit.state import State
 from stopkit.trace.lanes import Lanes
 from stopkit.trace.replay import ReplayDecoding
@@ -20,46 +20,47 @@ from stopkit.trace.trace import Trace
 class Estimating(Protocol):
     """A policy with this method has its estimates in the report, beside what was accepted."""
 
-    def estimate(self, state: State, position: Tensor, signals: Signals) -> Tensor:
-        """Acceptance probability of the position [B], as the policy sees it when `admit` is asked; tensors only."""
+    def estimate(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> Tensor:
+        """Acceptance probability of the drawn token [B], as the policy sees it when `extend` is asked; tensors only."""
         ...
 
 
 class _Asked(Lanes):
-    """Lanes that keep their policy's estimate of every position that it is asked about."""
+    """Lanes that keep their policy's estimate of every token."""
 
     _estimates: list[Tensor] = PrivateAttr(default_factory=list)
 
-    def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
+    def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
         names = list(vars(signals))
 
         def estimate(values: dict[str, Tensor], place: Tensor, *columns: Tensor) -> Tensor:
             assert isinstance(self.policy, Estimating)
-            seen = Signals(**dict(zip(names, columns, strict=True)))
-            return self.policy.estimate(self._form.filled(values), place, seen)
+            seen = Signals(**dict(zip(names, columns[2:], strict=True)))
+            return self.policy.estimate(self._form.filled(values), place, seen, Drawn(*columns[:2]))
 
-        shown = [value.unsqueeze(1) for value in (position, *vars(signals).values())]
+        columns = (position, drawn.token, drawn.probability, *vars(signals).values())
+        shown = [column.unsqueeze(1) for column in columns]
         self._estimates.append(torch.vmap(estimate)(dict(state.rows), *shown).squeeze(1))
-        return super().admit(state, position, signals)
+        return super().extend(state, position, signals, drawn)
 
 
 class _Noting(ReplayDecoding):
-    """Notes which start and position every row is at when signals are shown, and which rows are live."""
+    """Notes which start and position every row is at when a token is drawn, and which rows are live."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.places: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def propose(self, live: Tensor) -> Proposal:
+    def commit(self, live: Tensor) -> Commitment:
         self.places.append((self._start, self._drafted, live))
-        return super().propose(live)
+        return super().commit(live)
 
 
 @torch.inference_mode()
 def estimates(trace: Trace, policy: StoppingPolicy, cost: FixedCosts) -> tuple[Tensor, Tensor, Tensor]:
     """Three [N]: what the policy estimated in a replay of the trace, and at which start and position.
 
-    Only positions with everything before them accepted are there.
+    Only tokens with everything before them accepted are there.
     """
     trace = trace.with_hidden_state if "hidden_state" in policy.required_signals else trace
     lanes, state, places = _Asked(policy=policy), None, []

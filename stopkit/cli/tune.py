@@ -1,0 +1,144 @@
+"""`stopkit tune`: search a policy's fields on a recording, and write the config file of the best."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import json_option, writable
+from stopkit.cli.trace.options import cost_options, costs_of, opened
+
+if TYPE_CHECKING:
+    from stopkit.policy import StoppingPolicy
+    from stopkit.trace.tuning import Tuning
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(cls=Command)
+@click.argument("kind")
+@click.option("--trace", "path", type=FILE, required=True, metavar="TRACE", help="The recording to tune on.")
+@click.option("--out", type=FILE, default=Path("tuned.toml"), show_default=True, callback=writable, help="Config file.")
+@click.option("--trials", type=click.IntRange(min=1), default=100, show_default=True, help="Trials altogether.")
+@click.option("--fields", metavar="A,B,…", help="Search these fields alone; a table's name stands for its fields.")
+@click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the sequences to judge by, and not to tune on.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split and the search.")
+@click.option("--storage", metavar="URL", help="Any Optuna storage; default: an SQLite file beside --out.")
+@cost_options
+@json_option
+def tune(
+    kind: str,
+    path: Path,
+    out: Path,
+    trials: int,
+    fields: str | None,
+    held_out: float,
+    seed: int,
+    storage: str | None,
+    max_new_tokens: int | None,
+    sequences: int | None,
+    json_file: str | None,
+    **costs: Any,
+) -> None:
+    """Search the fields of a policy on a recording.
+
+    KIND is a policy: KIND, KIND:field=value or a config file; fields that are not searched keep their values. What is
+    searched for is the highest geometric mean of the speed-up over the costs. Interrupted, or run again with more
+    trials, the search goes on where it was; several machines can share one through --storage.
+    """
+    if out.suffix != ".toml":
+        raise click.BadParameter(f"{out}: a config file in TOML ends in .toml.", param_hint="'--out'")
+
+    from stopkit.trace.comparison import named
+    from stopkit.trace.space import space
+    from stopkit.trace.tuning import Tuning, best_policy
+
+    trace = opened(path, max_new_tokens, sequences)
+    (policy,) = named(trace, [kind]).values()
+    found = space(policy, [field.strip() for field in fields.split(",")] if fields else ())
+    tuning = Tuning(trace, found, costs_of(trace, **costs), held_out, seed)
+    _ = tuning.parts  # what is wrong with the split is said before a study is begun
+    study = tuning.study(storage or f"sqlite:///{out.with_suffix('.study.db')}", seeded=storage is None)
+    try:
+        with _progress(trials) as tick:
+            tuning.run(study, trials, tick)
+    finally:
+        tuned = best_policy(tuning, study)
+        if tuned is not None:
+            _write(out, tuned, tuning)
+            _report(tuning, kind, out, tuned, len(study.trials), json_file)
+
+
+def _write(out: Path, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
+    import tomli_w
+
+    from stopkit.config import as_block
+
+    block = {"policy": _set(as_block(tuned))}
+    comment = f"# Tuned by `stopkit tune` on {len(tuning.parts[0].sequences)} sequences of {tuning.trace.path}.\n"
+    out.write_text(comment + tomli_w.dumps(block), encoding="utf-8")
+
+
+def _set(value: Any) -> Any:
+    """Without what is unset, which TOML cannot say."""
+    if isinstance(value, dict):
+        return {str(name): _set(inner) for name, inner in value.items() if inner is not None}
+    return [_set(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _report(
+    tuning: "Tuning", kind: str, out: Path, tuned: "StoppingPolicy", trials: int, json_file: str | None
+) -> None:
+    """Tuned beside untuned, on the sequences that the search has not seen."""
+    from stopkit.conditions import conditions
+    from stopkit.config import as_block
+    from stopkit.report import REPLAY, console, table, write_json
+    from stopkit.trace.comparison import Comparison
+
+    tuned_on, judged_by = tuning.parts
+    comparison = Comparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
+    rows = comparison.rows(dict(comparison.replays()))
+    if json_file != "-":
+        screen = console()
+        screen.print(table(rows, REPLAY, "draft_cost", "verify_cost"))
+        for name, part in (("held-out", judged_by), ("tuned-on", tuned_on)):
+            before, after = (tuning.score(policy, part) for policy in (tuning.space.policy, tuned))
+            screen.print(
+                f"{len(part.sequences)} {name} sequences: speed-up {after:.3f} tuned, {before:.3f} before "
+                f"({after / before - 1:+.1%}), geometric mean over the costs."
+            )
+        for field, reason in tuning.space.skipped.items():
+            screen.print(f"Not searched: {field} {reason}.")
+        screen.print(f"Trials: {trials}. Wrote {out}.")
+    if json_file:
+        asked = {
+            "policy": {kind: as_block(tuning.space.policy), str(out): as_block(tuned)},
+            "fields": [choice.name for choice in tuning.space.choices],
+            "trials": trials,
+            "held_out": list(judged_by.sequences),
+            "trace": {"path": tuning.trace.path, **tuning.trace.metadata.model_dump(mode="json")},
+            "costs": [costs.model_dump() for costs in tuning.costs],
+        }
+        write_json(json_file, conditions(**asked), rows)
+
+
+@contextmanager
+def _progress(trials: int) -> Iterator[Callable[[int, float], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from stopkit.report import console
+
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("searching", total=trials)
+        yield lambda done, best: progress.update(task, completed=done, description=f"best {best:.3f}")

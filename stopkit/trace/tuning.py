@@ -1,0 +1,135 @@
+"""Search a policy's fields on a trace: the geometric mean of its speed-up over the costs, on some of the sequences.
+
+The study lies in a storage, trial by trial, so that an interrupted search goes on and several machines can share one.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import geometric_mean
+from typing import Any
+
+import optuna
+import torch
+
+from stopkit.config import as_block
+from stopkit.costs import FixedCosts
+from stopkit.errors import InputError
+from stopkit.policy import StoppingPolicy
+from stopkit.trace.replay import replay
+from stopkit.trace.space import Choice, Space
+from stopkit.trace.trace import Trace
+
+DONE = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A search: of what, on what, at what costs. `held_out` is the share of the sequences that it does not see."""
+
+    trace: Trace
+    space: Space
+    costs: Sequence[FixedCosts]
+    held_out: float = 0.5
+    seed: int = 0
+
+    @cached_property
+    def parts(self) -> tuple[Trace, Trace]:
+        """The sequences to tune on, and those held out, each in the order of the trace.
+
+        Raises InputError if one of them would be empty.
+        """
+        count = len(self.trace.sequences)
+        chance = torch.Generator().manual_seed(self.seed)
+        order, aside = torch.randperm(count, generator=chance), round(self.held_out * count)
+        if not 0 < aside < count:
+            raise InputError(
+                f"--held-out: {self.held_out:g} of {count} sequences leaves nothing to tune on or nothing to judge by."
+            )
+        return self.trace.select(order[aside:].sort().values), self.trace.select(order[:aside].sort().values)
+
+    def score(self, policy: StoppingPolicy, part: Trace) -> float:
+        """The geometric mean of the speed-up of `policy` over the costs, on a part of the trace."""
+        return geometric_mean([found.speedup for found in replay(part, policy, self.costs)])
+
+    @property
+    def name(self) -> str:
+        """Of the study: the same for the same search, wherever it goes on."""
+        search = {
+            "policy": as_block(self.space.policy),
+            "fields": [choice.name for choice in self.space.choices],
+            "trace": self.trace.metadata.recording,
+            "sequences": self.trace.sequences,
+            "tokens": self.trace.tokens,
+            "costs": [costs.model_dump() for costs in self.costs],
+            "held_out": self.held_out,
+            "seed": self.seed,
+        }
+        return f"{self.space.policy.kind} {hashlib.sha256(json.dumps(search).encode()).hexdigest()[:12]}"
+
+    def study(self, storage: str, seeded: bool = True) -> optuna.Study:
+        """The study, new or begun before, in an Optuna storage; it begins with the policy as it is.
+
+        `seeded` makes a search repeatable; machines that share a study should not all draw the same. Raises InputError
+        if the storage cannot be opened.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            study = optuna.create_study(
+                study_name=self.name, storage=storage, direction="maximize", load_if_exists=True
+            )
+            begun = len(study.trials)
+        except Exception as error:  # every storage has errors of its own
+            reason = " ".join(str(error).split()).partition(" (Background")[0].rstrip(".")
+            raise InputError(f"--storage: {storage!r} cannot be opened: {reason}.") from None
+        study.sampler = optuna.samplers.TPESampler(seed=self.seed + begun if seeded else None)
+        study.enqueue_trial({choice.name: choice.default for choice in self.space.choices}, skip_if_exists=True)
+        return study
+
+    def run(self, study: optuna.Study, trials: int, tick: Callable[[int, float], None]) -> None:
+        """Go on until `trials` are done, those of all machines together; `tick(done, best)` after every one."""
+        tuned_on, _ = self.parts
+
+        def objective(trial: optuna.Trial) -> float:
+            values = {choice.name: _suggested(trial, choice) for choice in self.space.choices}
+            try:
+                policy = self.space.policy_at(values)
+            except InputError as error:
+                raise optuna.TrialPruned(str(error)) from None
+            return self.score(policy, tuned_on)
+
+        while (done := len(study.get_trials(deepcopy=False, states=DONE))) < trials:
+            tick(done, best_value(study))
+            with _quiet():
+                study.optimize(objective, n_trials=1)
+        tick(done, best_value(study))
+
+
+def best_value(study: optuna.Study) -> float:
+    """The best score so far; 0 before there is one."""
+    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return max((trial.value for trial in finished if trial.value is not None), default=0.0)
+
+
+def best_policy(tuning: Tuning, study: optuna.Study) -> StoppingPolicy | None:
+    """The policy of the best trial so far; None before there is one."""
+    return tuning.space.policy_at(study.best_params) if best_value(study) else None
+
+
+def _suggested(trial: optuna.Trial, choice: Choice) -> Any:
+    if choice.options:
+        return trial.suggest_categorical(choice.name, choice.options)
+    if choice.whole:
+        return trial.suggest_int(choice.name, int(choice.low), int(choice.high), log=choice.logarithmic)
+    return trial.suggest_float(choice.name, choice.low, choice.high, log=choice.logarithmic)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
