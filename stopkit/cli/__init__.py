@@ -35,6 +35,7 @@ for command in (
     generate,
     compare,
     trace,
+    tune,
     policies,
     engines,
     plugins,

@@ -230,7 +230,9 @@ def test_estimates_are_those_of_a_replay(trace: Trace, carry_over: bool) -> None
         while start < end:
             length, run = min(2, int(trace.limit[start])), int(trace.run[start])
             for position in range(min(length, run + 1)):
-                margin, drawn = (float(trace.columns[name][start, position]) for name in ("margin", "drawn_probability"))
+                margin, drawn = (
+                    float(trace.columns[name][start, position]) for name in ("margin", "drawn_probability")
+                )
                 expected.append((start, position, margin * drawn / (1 + rounds)))
             start, rounds = start + min(length, run) + 1, rounds + 1
     policy = Believing(carry_over=carry_over)
