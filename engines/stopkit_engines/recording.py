@@ -173,9 +173,9 @@ class _Rollout:
         """Everything, on the CPU."""
         names = self._columns[0] if self._columns else {}
         columns = {name: torch.stack([found[name] for found in self._columns], 1).cpu() for name in names}
-        own = self._output.tokens[self._length]
+        last, own = (self._output.tokens[self._length - back].cpu() for back in (1, 0))
         limit = self._limit.where(self._drafted > 0, 0)
-        return Rollouts(sequence, own.cpu(), limit.cpu(), self._drafted.cpu(), columns)
+        return Rollouts(sequence, last, own, limit.cpu(), self._drafted.cpu(), columns)
 
 
 def _at(distribution: Tensor, token: Tensor) -> Tensor:

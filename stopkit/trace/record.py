@@ -61,6 +61,8 @@ class Rollouts:
     """All rollouts of one sequence, R = N starts, on the CPU."""
 
     sequence: int
+    last_token: Tensor
+    """[N] long, the token before each start."""
     output: Tensor
     """[N] long, the target's own tokens."""
     limit: Tensor
@@ -73,8 +75,8 @@ class Rollouts:
     @classmethod
     def joined(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
         """Rollouts from consecutive starts of one sequence as one."""
-        output, limit, drafted = (
-            torch.cat([getattr(part, name) for part in parts]) for name in ("output", "limit", "drafted")
+        last_token, output, limit, drafted = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("last_token", "output", "limit", "drafted")
         )
         columns: dict[str, Tensor] = {}
         for name, like in max((part.columns for part in parts), key=len).items():  # empty where nothing was drafted
@@ -83,4 +85,4 @@ class Rollouts:
             for part, place in zip(parts, places, strict=True):
                 if part.columns:
                     place[:, : part.columns[name].shape[1]] = part.columns[name]
-        return cls(parts[0].sequence, output, limit, drafted, columns)
+        return cls(parts[0].sequence, last_token, output, limit, drafted, columns)

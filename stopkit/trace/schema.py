@@ -34,6 +34,7 @@ COLUMNS = (
     Column("sequence", pa.int32(), "number of the prompt in the recording, from 0"),
     Column("start", pa.int32(), "tokens of the continuation before the rollout, s"),
     Column("position", pa.int16(), "position in the rollout, j, from 0"),
+    Column("last_token", pa.int32(), "the token before the rollout: x_{s−1}, or the prompt's last"),
     Column("output", pa.int32(), "x_s, the token that the target sampled where the rollout starts"),
     Column(
         "limit",

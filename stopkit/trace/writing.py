@@ -96,6 +96,7 @@ def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:
     of_starts = {
         "sequence": torch.full((starts,), rollouts.sequence),
         "start": torch.arange(starts),
+        "last_token": rollouts.last_token,
         "output": rollouts.output,
         "limit": rollouts.limit,
     }

@@ -46,4 +46,5 @@ def _rollouts(sequence: int, tokens: int, longest: int) -> Rollouts:
         "accepted": accepted.long().cumprod(1).bool(),
         "hidden_state": state,
     }
-    return Rollouts(sequence, torch.zeros(tokens, dtype=torch.long), limit, limit.clamp(max=longest), columns)
+    zeros = torch.zeros(tokens, dtype=torch.long)
+    return Rollouts(sequence, zeros, zeros, limit, limit.clamp(max=longest), columns)
