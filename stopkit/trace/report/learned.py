@@ -47,10 +47,17 @@ class _Watched(Lanes):
     """Lanes that keep what their policy had learned after every round, and of which lanes that is news."""
 
     _seen: list[tuple[Tensor, Mapping[str, Tensor]]] = PrivateAttr(default_factory=list)
+    _moved: set[str] = PrivateAttr(default_factory=set)
+
+    @property
+    def seen(self) -> list[tuple[Tensor, Mapping[str, Tensor]]]:
+        """Round by round: active lanes, and what `learn` ever changes; the rest of a state are a round's notes."""
+        return [(active, {name: rows[name] for name in rows if name in self._moved}) for active, rows in self._seen]
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         learned = super().learn(state, outcome)
         self._seen.append((outcome.context.active, learned.rows))
+        self._moved |= {name for name, value in learned.rows.items() if not torch.equal(value, state.rows[name])}
         return learned
 
 
@@ -61,13 +68,13 @@ def movements(trace: Trace, name: str, policy: StoppingPolicy, cost: FixedCosts)
     count = min(SEQUENCES, len(trace.sequences))
     shared = policy.init(1, torch.device("cpu")).couples_rows
     lanes, state, begins = _Watched(policy=policy), None, []
-    for rows in torch.arange(count).split(1 if shared else count):  # type: ignore[no-untyped-call]
+    for rows in torch.split(torch.arange(count), 1 if shared else count):
         begins.append(len(lanes._seen))
         decoding = ReplayDecoding(trace, rows, policy.required_signals, [cost] * len(rows))
         controller = decode(lanes, decoding, state)
         state = lanes.outlived(controller.state) if shared else None
     found = [
-        Movement(name, value, lines, tuple(begins) if shared else ()) for value, lines in _lines(lanes._seen).items()
+        Movement(name, value, lines, tuple(begins) if shared else ()) for value, lines in _lines(lanes.seen).items()
     ]
     return [one for one in found if not one.counts]
 
