@@ -243,6 +243,10 @@ def test_estimates_are_those_of_a_replay(trace: Trace, carry_over: bool) -> None
     assert sum(one.count for one in shown.bins) == len(expected)
 
 
+def test_goodput_shows_its_estimate(trace: Trace) -> None:
+    assert "goodput's estimate" in calibrations(trace, {"goodput": load_policy("goodput")}, COSTS[0])
+
+
 def test_sweeps_are_replays(trace: Trace, study: Study) -> None:
     assert swept(study) == ["adaedl", "max_probability", "joint_confidence"]
     (sweep,) = [one for one in sweeps(study) if one.policy == "max_probability"]
@@ -256,15 +260,15 @@ def test_sweeps_are_replays(trace: Trace, study: Study) -> None:
 
 
 class Rising(StoppingPolicy):
-    """Drafts one more every round, up to three, then one again; counts the rounds, too."""
+    """Drafts one more every round, up to three, then one again; counts the rounds, and notes what it was asked."""
 
     kind = "rising"
 
     def init(self, batch_size: int, device: torch.device) -> State:
-        return State.learned(batch_size, device, shared=False, length=1.0, rounds=0.0)
+        return State.learned(batch_size, device, shared=False, length=1.0, rounds=0.0, note=0.0)
 
     def plan(self, state: State, context: RoundContext) -> tuple[torch.Tensor, State]:
-        return torch.minimum(state["length"].long(), context.limit), state
+        return torch.minimum(state["length"].long(), context.limit), state.put(note=context.limit.double())
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         active = outcome.context.active
@@ -273,7 +277,7 @@ class Rising(StoppingPolicy):
 
 def test_what_is_learned_is_what_the_replay_learns(trace: Trace) -> None:
     found = movements(trace, "rising", Rising(), COSTS[0])
-    assert [one.value for one in found] == ["length"], "a counter only grows"
+    assert [one.value for one in found] == ["length"], "a counter only grows, and a note is not learned"
     rounds = [stats.rounds for stats in replay(trace, Rising(), COSTS[:1])[0].sequences]
     assert [len(line) for line in found[0].lines] == rounds
     assert found[0].lines[0][:4] == (2.0, 3.0, 1.0, 2.0)
