@@ -147,7 +147,7 @@ def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor,
     hope = OPTIMISM * covariance.diagonal(dim1=1, dim2=2).sqrt() * _constants(weights)
     return state.put(
         weights=moved,
-        optimistic=moved + hope,
+        optimistic=(moved + hope).where(judged.any(), state["optimistic"]),
         precision=precision,
         correction=correction + owed / certainty,
         certainty=certainty,

@@ -98,19 +98,19 @@ class Goodput(StoppingPolicy):
         drafting = (outcome.drafted > 0) & active
 
         def mean(value: Tensor) -> Tensor:
-            return value.where(active, 0).sum(0, keepdim=True) / rows
+            return value.where(active, 0).double().sum(0, keepdim=True) / rows
 
-        tokens = mean(outcome.accepted + 1.0)
+        tokens = mean(outcome.accepted + 1)
         columns = outcome.drafted.where(active, 0).amax()
         time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify * active.any()
-        memory = torch.where(active.any(), MEMORY, 1.0)
+        memory = MEMORY ** active.any().double()
         step = (costs.draft_step + costs.verify_token) / costs.verify
         rate = state["tokens"] / state["time"]
         first = (outcome.accepted > 0) & active
         gained = (outcome.accepted - 1) - rate * step * (outcome.drafted - 1)
         gained = gained.where(first, 0).sum(0, keepdim=True) / first.sum().clamp(min=1)
         deep = torch.arange(LONGEST, device=active.device) < outcome.drafted.unsqueeze(1)
-        reach = (deep & active.unsqueeze(1)).sum(0) / rows
+        reach = (deep & active.unsqueeze(1)).double().sum(0) / rows
         skipped = torch.where(drafting.any(), 0.0, state["skipped"] + active.any())
         in_vain = drafting.any() & (state["skipped"] >= state["wait"])
         wait = torch.where(in_vain, (state["wait"] * PATIENCE).clamp(max=LONGEST_WAIT), state["wait"])
