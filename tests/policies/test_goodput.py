@@ -35,12 +35,13 @@ def test_waits(run: Run) -> None:
         agree({"kind": "goodput"}, run)
 
 
+GOODPUT, STATIC = {"kind": "goodput"}, {"kind": "static", "length": 2}
 MEMBERS = st.sampled_from(
     [
-        {"kind": "bandit", "policies": ["goodput", "static"], "algorithm": "hedge"},
-        {"kind": "all_of", "policies": ["goodput", "static:length=2"]},
-        {"kind": "per_position", "policies": {"0": "goodput", "2": "margin"}},
-        {"kind": "capped", "policy": "goodput", "max_draft": 2},
+        {"kind": "bandit", "policies": [GOODPUT, STATIC], "algorithm": "hedge"},
+        {"kind": "all_of", "policies": [GOODPUT, STATIC]},
+        {"kind": "per_position", "policies": {"0": GOODPUT, "2": {"kind": "margin"}}},
+        {"kind": "capped", "policy": GOODPUT, "max_draft": 2},
     ]
 )
 
