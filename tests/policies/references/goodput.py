@@ -153,9 +153,7 @@ class Goodput(Reading):
             self.skipped += 1
             return
         shares = [sum(block.drafted > depth for block in blocks) / len(blocks) for depth in range(rule.LONGEST)]
-        self.reach = [
-            rule.MEMORY * old + (1 - rule.MEMORY) * new for old, new in zip(self.reach, shares, strict=True)
-        ]
+        self.reach = [rule.MEMORY * old + (1 - rule.MEMORY) * new for old, new in zip(self.reach, shares, strict=True)]
         tried = not less(self.skipped, self.wait)
         self.wait = min(self.wait * rule.PATIENCE, rule.LONGEST_WAIT) if tried else rule.FIRST_WAIT
         self.skipped = 0.0
