@@ -1,8 +1,8 @@
 """How much faster a replay is than decoding: tokens per second of policies on a trace, and of the eager engine.
 
-The trace is one of the bundled pair. Decoding (`adaedl`, one prompt at a time) and the replays alternate in one process,
-and a factor is the median over the repeats of the ratio within a repeat. A replay at n pairs of costs decides n times
-its tokens. `python benchmarks/replay.py t.parquet` writes benchmarks/results/replay.json.
+The trace is one of the bundled pair. Decoding (`adaedl`, one prompt at a time) and the replays alternate in one
+process, and a factor is the median over the repeats of the ratio within a repeat. A replay at n pairs of costs decides
+n times its tokens. `python benchmarks/replay.py t.parquet` writes benchmarks/results/replay.json.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """`Lanes`: one policy at work in many engines at once, each with a batch of one and a state and costs of its own.
 
 Rows of a batch may share what a policy learns. Lanes never do: what happens in a lane is what would happen in an engine
-that decodes one sequence at a time. Every verb is vectorised over the lanes (`torch.vmap`); a verb that cannot be,
-because it waits for the device, is asked lane by lane.
+that decodes one sequence at a time. Every verb is vectorised over the lanes; one that cannot be, because it waits for
+the device, is asked lane by lane.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +16,7 @@ from torch import Tensor
 from stopkit.costs import Costs
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
 from stopkit.state import State, Values
+from stopkit.trace.vectorised import vectorised
 
 Lane = tuple[Tensor, ...]
 """What a verb is shown; of all lanes together, the first dimension of each is the lanes."""
@@ -123,7 +124,7 @@ class Lanes(StoppingPolicy):
 
         if name not in self._one_by_one:
             try:
-                return _answer(torch.vmap(one)(dict(state.rows), *lanes), state)
+                return _answer(vectorised(one, state.rows, lanes), state)
             except RuntimeError:
                 self._one_by_one.add(name)
         return _answer(_one_by_one(one, state.rows, lanes), state)
