@@ -14,6 +14,7 @@ from typing import Any
 import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
 
 import stopkit.testing
 from stopkit.cli import main
@@ -24,6 +25,7 @@ from stopkit.schema import config_schema, fields
 from stopkit.testing import Check
 from stopkit.testing.for_engines import ENGINE_CHECKS
 from stopkit.testing.for_policies import POLICY_CHECKS
+from stopkit.trace.schema import COLUMNS, FORMAT, KEY, OPTIONAL, VERSION, Column, Metadata, Timings
 
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
@@ -135,6 +137,41 @@ def statistics() -> str:
     )
 
 
+def trace_format() -> str:
+    """The files of a trace."""
+
+    def columns(found: Iterable[Column]) -> str:
+        return _table(
+            ("column", "type", "holds"), [(f"`{column.name}`", str(column.type), column.meaning) for column in found]
+        )
+
+    return _page(
+        [
+            "# Trace format",
+            f"A trace is a [Parquet](https://parquet.apache.org) file, or a folder of them, of version {VERSION}. "
+            "[Record a trace](../how-to/record.md) makes one. There is a row for every position of every rollout, and "
+            "one for every start at which nothing could be drafted.",
+            "## Columns",
+            columns(COLUMNS),
+            "With `--top-k-logits` and `--hidden-state` there are more:",
+            columns(OPTIONAL),
+            "At temperature 0 the draft's distribution is one-hot. `entropy`, `max_probability` and `margin` are then "
+            "those of the plain softmax, as policies are shown them.",
+            "## Metadata",
+            f"In the file's metadata, `{KEY.decode()}` is one JSON object: `format` is `{FORMAT}`, `version` is "
+            f"{VERSION}, and `recording` has these fields. Files with another version are refused.",
+            _model(Metadata),
+            "`timings` has these:",
+            _model(Timings),
+        ]
+    )
+
+
+def _model(cls: type[BaseModel]) -> str:
+    rows = [(f"`{name}`", str(field.description)) for name, field in cls.model_fields.items()]
+    return _table(("field", "holds"), rows)
+
+
 def python() -> str:
     """The public Python interface."""
     parts = ["# Python", "All of these can be imported from `stopkit`. Importing `stopkit` alone loads no torch."]
@@ -174,6 +211,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/command-line.md": command_line,
     "reference/config.md": config,
     "reference/statistics.md": statistics,
+    "reference/trace-format.md": trace_format,
     "reference/checks.md": checks,
     "reference/python.md": python,
 }

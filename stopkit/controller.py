@@ -61,7 +61,8 @@ class DraftController:
         """Begin a round; whether any row drafts. An int is the limit of every row of a loop that measures no costs."""
         context = self._context_of(context) if isinstance(context, int) else context
         # The policy gets copies: writing into what it is shown cannot reach the engine.
-        self._context = replace(context, active=context.active.clone(), limit=context.limit.clone())
+        copies = {name: getattr(context, name).clone() for name in ("active", "limit", "last_token")}
+        self._context = replace(context, **copies)
         self._active = context.active
         self._began = time.perf_counter()
         self._signals: list[Signals] = []

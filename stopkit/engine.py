@@ -21,7 +21,7 @@ from stopkit.validation import validated
 
 if TYPE_CHECKING:
     from stopkit.controller import DraftController
-    from stopkit.trace.record import RecordingRequest, Rollouts
+    from stopkit.trace.record import Identity, RecordingRequest, Rollouts, Timings
 
 Prompt = str | Sequence[int]
 """Text, or token ids."""
@@ -194,7 +194,21 @@ class Engine(BaseModel, ABC):
 
     def record(self, request: "RecordingRequest") -> "Iterator[Rollouts]":
         """The request's sequences, in order, each with a rollout from every start. Raises InputError if it cannot."""
-        raise InputError(f"engine.kind: {self.kind} cannot record; eager can.")
+        raise self._cannot_record()
+
+    def identity(self) -> "Identity":
+        """What tells its models and tokens from others. Raises InputError if it cannot record."""
+        raise self._cannot_record()
+
+    def timings(self, max_draft: int, length: int = 128) -> "Timings":
+        """Seconds of a draft step, and to verify blocks of 0 … `max_draft` tokens, `length` tokens into a sequence.
+
+        Takes a few seconds, at batch 1. Raises InputError if it cannot record.
+        """
+        raise self._cannot_record()
+
+    def _cannot_record(self) -> InputError:
+        return InputError(f"engine.kind: {self.kind} cannot record; eager can.")
 
     def generate(
         self,

@@ -77,10 +77,14 @@ class RoundContext:
     """Seconds a draft step and a verification take on this engine."""
     batch_size: Tensor = None  # type: ignore[assignment]
     """0-dimensional long, how many sequences generate side by side in the engine; the active rows if not given."""
+    last_token: Tensor = None  # type: ignore[assignment]
+    """[B] long, each sequence's last token; −1 where the engine does not tell."""
 
     def __post_init__(self) -> None:
         if self.batch_size is None:
             object.__setattr__(self, "batch_size", self.active.sum())
+        if self.last_token is None:
+            object.__setattr__(self, "last_token", torch.full_like(self.limit, -1))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Branches:
             keep=branches * width,
             hidden=self._hidden,
         )
-        return _each(scores, lambda found: found[0].unflatten(0, (branches, width)))
+        return _each(scores, lambda found: found[0].view(branches, width, -1))
 
 
 def _each(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:

@@ -59,7 +59,8 @@ class EagerDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limits = torch.tensor([self._limit(row) for row in self._rows]).to(self.device)
-        return RoundContext(self._active, limits, self._costs.costs(self.device))
+        last = self._tokens.gather(1, self._length.unsqueeze(1) - 1).squeeze(1)
+        return RoundContext(self._active, limits, self._costs.costs(self.device), last_token=last)
 
     def _limit(self, row: Row) -> int:
         """Most tokens worth drafting: one fewer than may be emitted, and within the draft's context."""

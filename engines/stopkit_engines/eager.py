@@ -11,9 +11,9 @@ from stopkit.costs import CostModel
 from stopkit.engine import Engine, Prompt, Request
 from stopkit.errors import InputError
 from stopkit.random import SeededRandomSource, sequence_seeds
-from stopkit.trace.record import RecordingRequest, Rollouts
+from stopkit.trace.record import Identity, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
-from stopkit_engines import loading
+from stopkit_engines import identity, loading, timing
 from stopkit_engines.cache import require_rollback
 from stopkit_engines.cached_model import CachedModel, context_length
 from stopkit_engines.decoding import EagerDecoding
@@ -119,13 +119,28 @@ class EagerEngine(Engine):
         )
 
     def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
-        models, most = self.models, request.options.max_new_tokens
-        if models.draft is None:
-            raise InputError("engine.draft: is unset, and a recording needs a model that drafts.")
+        models, most = self._pair(), request.options.max_new_tokens
         prompts, context = self._encoded(request.prompts), context_length(models.target)
         rooms = [min(most, context - len(prompt)) for prompt in prompts]
         ends = loading.end_of_sequence(models.target)
         return EagerRecorder(models.target, models.draft, ends, request).record(prompts, rooms)
+
+    def identity(self) -> Identity:
+        models = self._pair()
+        return Identity(
+            {"name": self.target, **identity.of_model(models.target)},
+            {"name": self.draft, **identity.of_model(models.draft)},
+            identity.of_tokenizer(models.tokenizer) if models.tokenizer else "",
+        )
+
+    def timings(self, max_draft: int, length: int = 128) -> Timings:
+        models = self._pair()
+        return timing.measure(models.target, models.draft, max_draft, length)
+
+    def _pair(self) -> Models:
+        if self.models.draft is None:
+            raise InputError("engine.draft: is unset, and a recording needs a model that drafts.")
+        return self.models
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         models = self.models

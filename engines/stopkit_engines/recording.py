@@ -56,9 +56,12 @@ class EagerRecorder:
         request = self._request
         for first in range(0, len(prompts), request.batch_size):
             batch = slice(first, first + request.batch_size)
+            if request.done.issuperset(request.sequences[batch]):
+                continue
             outputs = self._sample(prompts[batch], rooms[batch], request.seeds[batch])
             for sequence, seed, output in zip(request.sequences[batch], request.seeds[batch], outputs, strict=True):
-                yield Rollouts.joined(list(self._rollouts(sequence, seed, output)))
+                if sequence not in request.done:
+                    yield Rollouts.joined(list(self._rollouts(sequence, seed, output)))
 
     def _sample(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int], seeds: Sequence[int]) -> list[Output]:
         length = torch.tensor([len(prompt) for prompt in prompts], device=self._device)
@@ -71,7 +74,10 @@ class EagerRecorder:
         random = self._request.source(seeds, self._device)
         active, history = length < last, []
         while bool(active.any()):
-            p = self._probabilities(model, tokens, length.where(active, model.filled))
+            logits = model.forward(tokens, length.where(active, model.filled), keep=1).logits[:, 0]
+            if bool((active & ~finite(logits)).any()):
+                raise GenerationError("the target's logits are NaN or infinite. A wider dtype (engine.dtype) may help.")
+            p = self._request.options.probabilities(logits)
             token = random.categorical(p, active)
             tokens.scatter_(1, length.where(active, capacity).unsqueeze(1), token.unsqueeze(1))
             history.append(p)
@@ -82,12 +88,6 @@ class EagerRecorder:
             for at, (row, end, prompt, room) in enumerate(zip(tokens, length.tolist(), prompts, rooms, strict=True))
         ]
 
-    def _probabilities(self, model: CachedModel, tokens: Tensor, end: Tensor) -> Tensor:
-        logits = model.forward(tokens, end, keep=1).logits[:, 0]
-        if not bool(logits.amax(-1).isfinite().all()):
-            raise GenerationError("the target's logits are NaN or infinite; a wider dtype (engine.dtype) may help.")
-        return self._request.options.probabilities(logits)
-
     def _rollouts(self, sequence: int, seed: int, output: Output) -> Iterator[Rollouts]:
         """From every start, `request.rollouts` at a time."""
         request = self._request
@@ -96,7 +96,7 @@ class EagerRecorder:
             Branches(model, self._vocabulary, output.tokens[:-1], output.count, *shape, hidden)
             for model, hidden in zip(self._models, (False, request.hidden_state), strict=True)
         )
-        for starts in torch.arange(output.count, device=self._device).split(request.rollouts):
+        for starts in torch.split(torch.arange(output.count, device=self._device), request.rollouts):
             seeds = [sequence_seeds(seed, 1, start)[0] for start in starts.tolist()]
             rollout = _Rollout(output, starts, request, request.source(seeds, self._device))
             rollout.draft(draft, self._ends)
@@ -173,8 +173,9 @@ class _Rollout:
         """Everything, on the CPU."""
         names = self._columns[0] if self._columns else {}
         columns = {name: torch.stack([found[name] for found in self._columns], 1).cpu() for name in names}
-        own = self._output.tokens[self._length]
-        return Rollouts(sequence, own.cpu(), self._limit.cpu(), self._drafted.cpu(), columns)
+        last, own = (self._output.tokens[self._length - back].cpu() for back in (1, 0))
+        limit = self._limit.where(self._drafted > 0, 0)
+        return Rollouts(sequence, last, own, limit.cpu(), self._drafted.cpu(), columns)
 
 
 def _at(distribution: Tensor, token: Tensor) -> Tensor:

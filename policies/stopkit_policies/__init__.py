@@ -17,6 +17,7 @@ POLICIES = {
     "batch_table": "BatchTable",
     "best_length": "BestLength",
     "bandit": "Bandit",
+    "goodput": "Goodput",
     "first_of": "FirstOf",
     "all_of": "AllOf",
     "capped": "Capped",

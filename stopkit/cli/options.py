@@ -31,12 +31,14 @@ MODEL_OPTIONS = (
         help="Weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU.",
     ),
 )
-SAMPLING_OPTIONS = (
+DRAWING_OPTIONS = (
     click.option("--seed", type=int, help="Seed of the run; every sequence gets its own from it."),
     click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to generate for a prompt."),
     click.option("--top-k", type=int, metavar="K", help="Keep the K most probable tokens."),
     click.option("--top-p", type=float, metavar="P", help="Keep the smallest set with this much probability."),
     click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the largest probability."),
+)
+BATCH_OPTIONS = (
     click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends a completion; can be repeated."),
     click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Prompts at a time."),
 )
@@ -49,7 +51,12 @@ def model_options(function: Function) -> Function:
 
 def sampling_options(function: Function) -> Function:
     """The options that say how to sample, temperature apart."""
-    return _apply(SAMPLING_OPTIONS, function)
+    return _apply((*DRAWING_OPTIONS, *BATCH_OPTIONS), function)
+
+
+def drawing_options(function: Function) -> Function:
+    """Those of them that say how tokens are drawn, and how many."""
+    return _apply(DRAWING_OPTIONS, function)
 
 
 def json_option(function: Function) -> Function:

@@ -73,6 +73,7 @@ class Rounds:
             ),
             "limit": number(self.longest, by_round),
             "end": number(self.longest, by_round),
+            "last": torch.randint(0, self.vocabulary, by_round, generator=generator),
             "finish": number(self.rounds, by_round[:1]).unsqueeze(1).expand(by_round),
         }
         return {name: value.to(self.device) for name, value in made.items()}
@@ -90,6 +91,7 @@ class Rounds:
             limit=self.at("limit", who, number).where(active, 0),
             costs=Costs(*seconds.unbind()),
             batch_size=torch.tensor(self.sequences, device=self.device),
+            last_token=self.at("last", who, number),
         )
 
     def signals(self, policy: StoppingPolicy, who: Tensor, number: int, position: int) -> Signals:

@@ -1,10 +1,13 @@
 """The files of a trace, checked before they are believed: one file, a folder of shards, or an unfinished recording."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
@@ -17,11 +20,18 @@ def parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".parts")
 
 
+def part_file(path: Path, sequence: int) -> Path:
+    """Where one sequence of an unfinished recording lies."""
+    return parts_folder(path) / f"{sequence:08d}.parquet"
+
+
 def trace_files(path: Path) -> list[Path]:
     """The Parquet files that make up the trace at `path`. Raises InputError if there are none."""
     unfinished = sorted(parts_folder(path).glob("*.parquet"))
     if path.is_file():
-        return [path, *unfinished]
+        # Joining may have been cut off after the whole was there and before the parts were gone.
+        joined = {part_file(path, sequence) for sequence in recorded_sequences(path)} if unfinished else set()
+        return [path, *(part for part in unfinished if part not in joined)]
     shards = sorted(file for shard in _shards(path) for file in trace_files(shard)) if path.is_dir() else []
     if not shards and not unfinished:
         raise InputError(f"{path}: there is no trace; `stopkit trace record` writes one.")
@@ -36,46 +46,72 @@ def _shards(folder: Path) -> set[Path]:
 
 def read_metadata(file: Path) -> Metadata:
     """How the recording in `file` was made. Raises InputError if it is no trace that this version can read."""
-    schema = _open(file).schema_arrow
-    document = json.loads((schema.metadata or {}).get(KEY, b"{}"))
+    with _opened(file) as opened:
+        schema = opened.schema_arrow
+    document = _document(schema)
     if document.get("format") != FORMAT:
         raise InputError(f"{file}: is a Parquet file but no trace; `stopkit trace record` writes one.")
-    if document["version"] != VERSION:
+    if (version := document.get("version")) != VERSION:
         raise InputError(
-            f"{file}: is a trace of version {document['version']}, and this stopkit reads version {VERSION}; record it "
+            f"{file}: is a trace of version {version}, and this stopkit reads version {VERSION}; record it "
             "again, or install the stopkit that wrote it."
         )
     if missing := [column.name for column in COLUMNS if column.name not in schema.names]:
         raise InputError(f"{file}: is a trace without the columns {', '.join(missing)}; record it again.")
     try:
-        return Metadata.model_validate(document["recording"])
+        return Metadata.model_validate(document.get("recording"))
     except ValidationError as error:
         raise InputError(f"{file}: its metadata is damaged: {' '.join(str(error).split())}; record it again.") from None
 
 
 def recorded_sequences(file: Path) -> set[int]:
     """The numbers of the sequences in `file`."""
-    return set(_open(file).read(columns=["sequence"])["sequence"].unique().to_pylist())
+    with _opened(file) as opened:
+        return set(opened.read(columns=["sequence"])["sequence"].unique().to_pylist())
+
+
+def recorded_tokens(file: Path) -> int:
+    """How many tokens of the target `file` holds."""
+    with _opened(file) as opened:
+        return int(pc.sum(pc.equal(opened.read(columns=["position"])["position"], 0)).as_py())
 
 
 def tables(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of `file`, one after another."""
-    opened = _open(file)
-    for group in range(opened.num_row_groups):
-        yield opened.read_row_group(group, columns=columns)
+    with _opened(file) as opened:
+        for group in range(opened.num_row_groups):
+            yield opened.read_row_group(group, columns=columns)
 
 
 def require_same_recording(where: str, one: Metadata, other: Metadata) -> None:
     """Raise InputError, naming what differs, unless both belong to one recording."""
-    ours, theirs = one.recording, other.recording
+    ours, theirs = _flat(one.recording), _flat(other.recording)
     for name, value in ours.items():
-        if value != theirs[name]:
-            raise InputError(f"{where}: is another recording: its {name} is {value}, not {theirs[name]}.")
+        if value != (wanted := theirs.get(name)):
+            raise InputError(f"{where}: is another recording: its {name} is {value}, not {wanted}.")
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Leaves by dotted name."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+    return leaves
+
+
+def _document(schema: pa.Schema) -> dict[str, Any]:
     try:
-        return pq.ParquetFile(file)
+        found = json.loads((schema.metadata or {}).get(KEY, b"{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(file) as opened:
+            yield opened
     except (pa.ArrowInvalid, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"{file}: is not a whole Parquet file ({reason}); copy or record it again.") from None

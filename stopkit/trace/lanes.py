@@ -93,10 +93,10 @@ class Lanes(StoppingPolicy):
             return Signals(**dict(zip(names, seen, strict=True)))
 
         def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
-            (drafted, accepted, seconds), columns = lane[5:8], lane[8:]
+            (drafted, accepted, seconds), columns = lane[6:9], lane[9:]
             drawn, signals = columns[:drawn_columns], columns[drawn_columns:]
             whole = RoundOutcome(
-                context=_context(*lane[:5]),
+                context=_context(*lane[:6]),
                 drafted=drafted,
                 accepted=accepted,
                 seconds=seconds,
@@ -165,11 +165,12 @@ def _rows(*values: Tensor) -> Lane:
 
 def _lanes_of(context: RoundContext) -> Lane:
     costs = context.costs
-    return *_rows(context.active, context.limit), costs.draft_step, costs.verify, costs.verify_token
+    seen = _rows(context.active, context.limit, context.last_token)
+    return *seen, costs.draft_step, costs.verify, costs.verify_token
 
 
-def _context(active: Tensor, limit: Tensor, *costs: Tensor) -> RoundContext:
-    return RoundContext(active, limit, Costs(*costs), _ALONE)
+def _context(active: Tensor, limit: Tensor, last_token: Tensor, *costs: Tensor) -> RoundContext:
+    return RoundContext(active, limit, Costs(*costs), _ALONE, last_token)
 
 
 _ALONE = torch.ones((), dtype=torch.long)

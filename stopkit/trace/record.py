@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from stopkit.engine import GenerationOptions, Prompt
@@ -31,6 +33,27 @@ class RecordingRequest:
     """Whether to keep the draft's last hidden state."""
     source: Callable[[Sequence[int], torch.device], RandomSource] = SeededRandomSource
     """Makes the random source of rows with these seeds."""
+    done: frozenset[int] = frozenset()
+    """Sequences to leave out. They still count as members of their batch, so that the others come out the same."""
+
+
+class Identity(NamedTuple):
+    """Which models and which tokens an engine works with."""
+
+    target: Mapping[str, Any]
+    """`name`, `dtype`, and `hash` of the weights."""
+    draft: Mapping[str, Any]
+    tokenizer: str
+    """Hash of the vocabulary; empty without a tokenizer."""
+
+
+class Timings(BaseModel):
+    """Seconds that an engine measured at batch 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    draft_step: float = Field(gt=0, description="seconds of one draft forward")
+    verify: tuple[float, ...] = Field(min_length=1, description="seconds to verify a block of 0, 1, 2, … tokens")
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,8 @@ class Rollouts:
     """All rollouts of one sequence, R = N starts, on the CPU."""
 
     sequence: int
+    last_token: Tensor
+    """[N] long, the token before each start."""
     output: Tensor
     """[N] long, the target's own tokens."""
     limit: Tensor
@@ -50,17 +75,14 @@ class Rollouts:
     @classmethod
     def joined(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
         """Rollouts from consecutive starts of one sequence as one."""
-        longest = max(int(part.drafted.max()) for part in parts)
-        return cls(
-            parts[0].sequence,
-            *(torch.cat([getattr(part, name) for part in parts]) for name in ("output", "limit", "drafted")),
-            {
-                name: torch.cat([_widened(part.columns[name], longest) for part in parts])
-                for name in max((part.columns for part in parts), key=len)
-            },
+        last_token, output, limit, drafted = (
+            torch.cat([getattr(part, name) for part in parts]) for name in ("last_token", "output", "limit", "drafted")
         )
-
-
-def _widened(column: Tensor, width: int) -> Tensor:
-    missing = width - column.shape[1]
-    return torch.cat([column, column.new_zeros(len(column), missing, *column.shape[2:])], 1) if missing else column
+        columns: dict[str, Tensor] = {}
+        for name, like in max((part.columns for part in parts), key=len).items():  # empty where nothing was drafted
+            columns[name] = like.new_zeros(len(output), int(drafted.max()), *like.shape[2:])
+            places = torch.split(columns[name], [len(part.output) for part in parts])
+            for part, place in zip(parts, places, strict=True):
+                if part.columns:
+                    place[:, : part.columns[name].shape[1]] = part.columns[name]
+        return cls(parts[0].sequence, last_token, output, limit, drafted, columns)

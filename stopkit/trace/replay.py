@@ -63,7 +63,8 @@ class ReplayDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
-        return RoundContext(self._active, limit, self._costs or Costs(UNSEEN, UNSEEN, UNSEEN), self._alone)
+        costs = self._costs or Costs(UNSEEN, UNSEEN, UNSEEN)
+        return RoundContext(self._active, limit, costs, self._alone, self._trace.last_token[self._start])
 
     def propose(self, live: Tensor) -> Proposal:
         self._forwards = self._forwards + live

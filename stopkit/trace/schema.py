@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from stopkit.sampling import Sampling
+from stopkit.trace.record import Timings as Timings
 
 FORMAT = "stopkit trace"
 VERSION = 1
@@ -33,8 +34,13 @@ COLUMNS = (
     Column("sequence", pa.int32(), "number of the prompt in the recording, from 0"),
     Column("start", pa.int32(), "tokens of the continuation before the rollout, s"),
     Column("position", pa.int16(), "position in the rollout, j, from 0"),
+    Column("last_token", pa.int32(), "the token before the rollout: x_{s−1}, or the prompt's last"),
     Column("output", pa.int32(), "x_s, the token that the target sampled where the rollout starts"),
-    Column("limit", pa.int32(), "most tokens that an engine could draft at this start"),
+    Column(
+        "limit",
+        pa.int32(),
+        "most tokens that an engine could draft at this start; 0 also if the draft gave no usable logits",
+    ),
     Column("token", pa.int32(), "drawn draft token; null, like all that follows, where the limit is 0"),
     Column("entropy", pa.float32(), "entropy of the draft's distribution, nats"),
     Column("max_probability", pa.float32(), "largest probability of the draft's distribution"),
@@ -52,21 +58,12 @@ HIDDEN_STATE = Column("hidden_state", pa.list_(pa.float32()), "the draft's last 
 OPTIONAL = (TOP_TOKENS, TOP_LOGITS, HIDDEN_STATE)
 
 
-class Timings(BaseModel):
-    """Seconds that the recording engine measured at batch 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    draft_step: float = Field(gt=0, description="seconds of one draft forward")
-    verify: tuple[float, ...] = Field(min_length=1, description="seconds to verify a block of 0, 1, 2, … tokens")
-
-
 class Metadata(BaseModel):
     """How a trace was recorded; shards of one recording differ in `shard` and `timings` alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: Mapping[str, Any] = Field(description="the target model: what was asked for, and a hash of its weights")
+    target: Mapping[str, Any] = Field(description="the target model: its name, and dtype and hash of its weights")
     draft: Mapping[str, Any] = Field(description="the draft model: likewise")
     tokenizer: str = Field(description="hash of the tokenizer's vocabulary")
     prompts: str = Field(description="hash of all prompts of the recording")
@@ -83,8 +80,9 @@ class Metadata(BaseModel):
 
     @property
     def recording(self) -> dict[str, Any]:
-        """What files of one recording have in common."""
-        return self.model_dump(mode="json", exclude={"shard", "conditions", "timings"})
+        """What files of one recording have in common. A model is its weights, wherever they lie."""
+        apart: Any = {"shard": True, "conditions": True, "timings": True, "target": {"name"}, "draft": {"name"}}
+        return self.model_dump(mode="json", exclude=apart)
 
 
 def arrow_schema(metadata: Metadata) -> pa.Schema:

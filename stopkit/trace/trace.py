@@ -14,7 +14,7 @@ from stopkit.errors import InputError
 from stopkit.trace.files import read_metadata, require_same_recording, tables, trace_files
 from stopkit.trace.schema import COLUMNS, HIDDEN_STATE, Metadata
 
-OF_STARTS = ("sequence", "start", "position", "output", "limit")
+OF_STARTS = ("sequence", "start", "position", "last_token", "output", "limit")
 OF_POSITIONS = tuple(column.name for column in COLUMNS if column.name not in OF_STARTS)
 
 
@@ -28,6 +28,8 @@ class Trace:
     """[S + 1] long: the starts of sequence s are those from `first[s]` up to `first[s + 1]`."""
     sequences: tuple[int, ...]
     """Numbers of the sequences in the recording."""
+    last_token: Tensor
+    """[T] long, the token before each start."""
     output: Tensor
     """[T] long, the target's own tokens."""
     limit: Tensor
@@ -78,15 +80,12 @@ class Trace:
         kept = self._at((start < tokens).nonzero().squeeze(1))
         left = tokens - 1 - start[start < tokens]
         first = torch.cat([torch.zeros(1, dtype=torch.long), self.lengths.clamp(max=tokens).cumsum(0)])
-        return replace(
-            kept,
-            first=first,
-            **{name: torch.minimum(getattr(kept, name), left) for name in ("limit", "drafted", "run")},
-        )
+        cut: dict[str, Any] = {name: torch.minimum(getattr(kept, name), left) for name in ("limit", "drafted", "run")}
+        return replace(kept, first=first, **cut)
 
     def _at(self, starts: Tensor) -> Self:
         columns = {name: column[starts] for name, column in self.columns.items()}
-        of_starts = {name: getattr(self, name)[starts] for name in ("output", "limit", "drafted", "run")}
+        of_starts = {name: getattr(self, name)[starts] for name in ("last_token", "output", "limit", "drafted", "run")}
         return replace(self, columns=columns, **of_starts)
 
 
@@ -112,14 +111,17 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
     columns = {name: column(name) for name in table.column_names if name not in OF_STARTS}
     numbers, first = np.unique(order["sequence"][heads], return_index=True)
     drafted = torch.from_numpy(np.bincount(start[there], minlength=starts))
-    limit = torch.from_numpy(order["limit"][heads].astype(np.int64)).clamp(max=longest)
+    last_token, output, limit = (
+        torch.from_numpy(order[name][heads].astype(np.int64)) for name in ("last_token", "output", "limit")
+    )
     return Trace(
         path=path,
         metadata=metadata,
         first=torch.from_numpy(np.append(first, starts)),
         sequences=tuple(numbers.tolist()),
-        output=torch.from_numpy(order["output"][heads].astype(np.int64)),
-        limit=limit,
+        last_token=last_token,
+        output=output,
+        limit=limit.clamp(max=longest),
         drafted=drafted,
         run=columns.pop("accepted").long().sum(1),
         columns=columns,

@@ -16,6 +16,7 @@ import torch
 
 from stopkit.errors import InputError
 from stopkit.trace.files import (
+    part_file,
     parts_folder,
     read_metadata,
     recorded_sequences,
@@ -33,34 +34,38 @@ GROUP_ROWS = 1 << 16
 class TraceWriter:
     """Writes the sequences of one recording to `path`; a context that joins what there is when it is left.
 
-    With `resume`, goes on with what `path` or its parts hold. Raises InputError if there is something and `resume` is
-    false, or if it is another recording.
+    With `resume`, goes on with what `path` or its parts hold; conditions and timings stay as they were when it began.
+    Raises InputError if there is something and `resume` is false, or if it is another recording or another shard.
     """
 
     def __init__(self, path: Path, metadata: Metadata, resume: bool = False) -> None:
-        self._path, self._parts, self._metadata = path, parts_folder(path), metadata
-        before = trace_files(path) if path.exists() or self._parts.exists() else []
-        if before and not resume:
-            raise InputError(f"{path}: exists; --resume goes on with it, or choose another file.")
+        self._path, self._parts = path, parts_folder(path)
+        self.metadata = metadata
+        """What goes into the file. May be changed before the first sequence is written."""
+        before = recorded_files(path, resume)
         for file in before:
-            require_same_recording(str(path), read_metadata(file), metadata)
+            found = read_metadata(file)
+            require_same_recording(str(path), found, metadata)
+            if found.shard != metadata.shard:
+                raise InputError(f"{path}: is another shard: {found.shard}, not {metadata.shard}.")
+            self.metadata = found
         self.done = {sequence for file in before for sequence in recorded_sequences(file)}
         """Numbers of the sequences that are on disk."""
-        self._schema = arrow_schema(metadata)
 
     def write(self, rollouts: Rollouts) -> None:
         """Put one sequence on disk."""
         self._parts.mkdir(exist_ok=True)
-        part = self._parts / f"{rollouts.sequence:08d}.parquet"
-        _write_whole(part, self._schema, iter([as_table(rollouts, self._schema)]))
+        schema = arrow_schema(self.metadata)
+        _write_whole(part_file(self._path, rollouts.sequence), schema, iter([as_table(rollouts, schema)]))
         self.done.add(rollouts.sequence)
 
     def close(self) -> None:
         """Join everything into one file and remove the parts."""
-        files = trace_files(self._path) if self._parts.exists() else []
-        if files:
-            _write_whole(self._path, self._schema, (table for file in files for table in tables(file)))
-            shutil.rmtree(self._parts)
+        if not any(self._parts.glob("*.parquet")):
+            return
+        rows = (table for file in trace_files(self._path) for table in tables(file))
+        _write_whole(self._path, arrow_schema(self.metadata), rows)
+        shutil.rmtree(self._parts)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +74,16 @@ class TraceWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def recorded_files(path: Path, resume: bool) -> list[Path]:
+    """The files to go on with at `path`. Raises InputError if there are some and `resume` is false."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the file to write.")
+    found = trace_files(path) if path.exists() or any(parts_folder(path).glob("*.parquet")) else []
+    if found and not resume:
+        raise InputError(f"{path}: exists; --resume goes on with it, or choose another file.")
+    return found
 
 
 def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:
@@ -81,6 +96,7 @@ def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:
     of_starts = {
         "sequence": torch.full((starts,), rollouts.sequence),
         "start": torch.arange(starts),
+        "last_token": rollouts.last_token,
         "output": rollouts.output,
         "limit": rollouts.limit,
     }

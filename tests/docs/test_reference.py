@@ -17,6 +17,7 @@ from stopkit.engine import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.testing.for_engines import ENGINE_CHECKS
 from stopkit.testing.for_policies import POLICY_CHECKS
+from stopkit.trace.schema import COLUMNS, OPTIONAL, Metadata, Timings
 from tests.docs.pages import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the docs extra")
@@ -74,6 +75,13 @@ def test_every_check_is_listed_with_what_it_promises(hooks: ModuleType) -> None:
 def test_every_generation_option_is_listed(hooks: ModuleType) -> None:
     page = hooks.config()
     assert all(f"| `{field}` |" in page for field in GenerationOptions.model_fields)
+
+
+def test_every_column_of_a_trace_is_listed(hooks: ModuleType) -> None:
+    page = hooks.trace_format()
+    for column in (*COLUMNS, *OPTIONAL):
+        assert f"| `{column.name}` | {column.type} | {column.meaning} |" in page
+    assert all(f"| `{field}` |" in page for field in (*Metadata.model_fields, *Timings.model_fields))
 
 
 def test_every_public_name_is_documented(hooks: ModuleType) -> None:

@@ -9,6 +9,7 @@ from stopkit.plugins import registry
 from tests.engines.conftest import POLICIES, PROMPTS
 from tests.engines.models import noisy_copy, random_model
 from tests.engines.test_against_transformers import greedy
+from tests.engines.test_recording import recorded, same
 
 pytestmark = pytest.mark.gpu
 
@@ -49,3 +50,22 @@ def test_seconds_are_split_by_events() -> None:
     seconds = engine.generate(PROMPTS, "adaedl", max_new_tokens=40).stats.seconds
     assert min(seconds.values()) > 0
     assert seconds["verify"] + seconds["draft"] > seconds["policy"]
+
+
+def test_a_recording_is_that_of_the_cpu() -> None:
+    target = random_model()
+    draft = noisy_copy(target)
+    cls = registry().engine("eager")
+    expected = recorded(cls.from_models(target, draft), temperature=0, hidden_state=True)
+    found = recorded(cls.from_models(target.to("cuda"), draft.to("cuda")), temperature=0, hidden_state=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        same(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_recording_in_half_precision(dtype: torch.dtype) -> None:
+    _, engine = engine_on_gpu(dtype)
+    found = recorded(engine, temperature=0.7, rollouts=3, top_k_logits=2, hidden_state=True)
+    assert all(rollouts.columns["accepted"].any() for rollouts in found)
+    assert min(engine.timings(4).verify) > 0
+    assert engine.identity().target["dtype"] == str(dtype).removeprefix("torch.")

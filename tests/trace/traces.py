@@ -87,7 +87,7 @@ def _rollouts(number: int, starts: Sequence[Start], chance: torch.Generator) -> 
     columns["entropy"] = 3 * columns["entropy"] ** 2
     columns["token"] = torch.randint(5, shape, generator=chance)
     columns["accepted"] = torch.arange(shape[1]) < run.unsqueeze(1)
-    return Rollouts(number, output, limit, drafted, columns)
+    return Rollouts(number, output.roll(1), output, limit, drafted, columns)
 
 
 class Alone(ReplayDecoding):

@@ -3,6 +3,7 @@
 import click
 
 from stopkit.cli.app import Group
+from stopkit.cli.trace.record import record
 from stopkit.cli.trace.replay import replay
 
 
@@ -11,5 +12,5 @@ def trace() -> None:
     """Record what two models say once, and replay policies on the recording."""
 
 
-for command in (replay,):
+for command in (record, replay):
     trace.add_command(command)

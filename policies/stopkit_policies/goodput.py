@@ -1,0 +1,127 @@
+"""`goodput`: draft on while one more token is worth its time.
+
+What a round should make large is tokens − ρ·time, with ρ the best rate that can be reached. With S the probability that
+all of the block so far will be accepted, and a that of the position to come given that, one more token is worth S·a. It
+costs a draft step c and a block token's share of verification v. So, in target-step times, after every drawn token
+
+    keep drafting  ⇔  S·a ≥ ρ·(c + v)
+
+and before the first one, with S = 1 and g the tokens that a block has lately gained net of their costs once its first
+was accepted,
+
+    speculate  ⇔  a·(1 + g) ≥ ρ·(c + v + b)
+
+where b is what a block costs in verification whatever its length. S never rises along a block: if the next token is not
+worth it, no later one is. docs/explanation/goodput.md derives the rule.
+
+* S and a come from an acceptance model that learns as it goes (`stopkit_policies.acceptance_model`).
+* ρ is the rate of the latest rounds, by the cost model; they count 0.98 of those after them.
+* A rule that does not speculate never sees what it misses: after 4 rounds without drafting it tries, after every try
+  that did not make it speculate it waits 1.5 times as long, 64 rounds at most.
+* In a batch a draft step and a column of the verification are paid once for all rows. A row's share is one over the
+  rows that are expected to draft that far, by how far rows have drafted lately.
+
+Source: this project. The rule for one request, with a fixed acceptance rate, is that of the renewal-reward theorem; a
+rule that knows costs and decides not to speculate was left to future work in AdaEDL's appendix B.2.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from stopkit import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+from stopkit_policies import acceptance_model
+
+FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
+"""Tokens per target-step time before anything is measured, and how many rounds that counts."""
+MEMORY = 0.98
+"""Of past rounds, at every round, in ρ and in how far rows draft."""
+GAIN_MEMORY = 0.95
+FIRST_WAIT, LONGEST_WAIT, PATIENCE = 4.0, 64.0, 1.5
+"""Rounds without drafting before the first try; at most; growth after a try in vain."""
+LONGEST = 64
+"""Positions whose reach is told apart; those after share the last one's."""
+
+
+class Goodput(StoppingPolicy):
+    """Drafts while a token is worth its time: aware of costs, able not to speculate, nothing to set."""
+
+    kind: ClassVar[str] = "goodput"
+    signals: ClassVar[frozenset[str]] = frozenset({"max_probability"})
+    formula: ClassVar[str] = "draft on while S·a ≥ ρ·(c + v); S, a and ρ learned"
+    source: ClassVar[str] = "this project"
+
+    def init(self, batch_size: int, device: torch.device) -> State:
+        number = torch.zeros(1, dtype=torch.float64, device=device)
+        own = State(
+            rows={"joint": number.repeat(batch_size)},
+            shared={
+                "tokens": number + FIRST_RATE * FIRST_ROUNDS,
+                "time": number + FIRST_ROUNDS,
+                "gain": number,
+                "reach": number.repeat(LONGEST) + 1,
+                "worth": number.repeat(LONGEST),
+                "skipped": number,
+                "wait": number + FIRST_WAIT,
+            },
+        )
+        return own | acceptance_model.initial(batch_size, device)
+
+    def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
+        costs, rows = context.costs, context.batch_size.clamp(min=1)
+        rate = state["tokens"] / state["time"]
+        crowd = 1 + (rows - 1) * state["reach"]
+        worth = rate * ((costs.draft_step + costs.verify_token) / costs.verify) * rows / crowd
+        odds, state = acceptance_model.begin(state, context.last_token)
+        willing = odds.sigmoid() * (1 + state["gain"].clamp(min=0)) >= worth[0]
+        trial = state["skipped"] >= state["wait"]
+        cap = context.limit.where(willing | trial, 0)
+        return cap, state.put(joint=torch.zeros_like(state["joint"]), worth=worth.log())
+
+    def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
+        odds, state = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        chances = torch.nn.functional.logsigmoid(odds)
+        joint = state["joint"] + chances[:, 0]
+        worth = state["worth"][(position + 1).clamp(max=LONGEST - 1)]
+        return joint + chances[:, 1] >= worth, state.put(joint=joint)
+
+    def learn(self, state: State, outcome: RoundOutcome) -> State:
+        active, costs = outcome.context.active, outcome.context.costs
+        rows = active.sum().clamp(min=1)
+        drafting = (outcome.drafted > 0) & active
+
+        def mean(value: Tensor) -> Tensor:
+            return value.where(active, 0).sum(0, keepdim=True) / rows
+
+        tokens = mean(outcome.accepted + 1.0)
+        columns = outcome.drafted.where(active, 0).amax()
+        time = (costs.draft_step * len(outcome.drawn) + costs.verification(columns)) / costs.verify
+        step = (costs.draft_step + costs.verify_token) / costs.verify
+        rate = state["tokens"] / state["time"]
+        first = (outcome.accepted > 0) & active
+        gained = (outcome.accepted - 1) - rate * step * (outcome.drafted - 1)
+        gained = gained.where(first, 0).sum(0, keepdim=True) / first.sum().clamp(min=1)
+        deep = torch.arange(LONGEST, device=active.device) < outcome.drafted.unsqueeze(1)
+        reach = (deep & active.unsqueeze(1)).sum(0) / rows
+        skipped = torch.where(drafting.any(), 0.0, state["skipped"] + 1)
+        in_vain = drafting.any() & (state["skipped"] >= state["wait"])
+        wait = torch.where(in_vain, (state["wait"] * PATIENCE).clamp(max=LONGEST_WAIT), state["wait"])
+        wait = torch.where(drafting.any() & ~in_vain, FIRST_WAIT, wait)
+        state = state.put(
+            tokens=state["tokens"] * MEMORY + tokens,
+            time=state["time"] * MEMORY + time,
+            gain=torch.where(first.any(), state["gain"] + (1 - GAIN_MEMORY) * (gained - state["gain"]), state["gain"]),
+            reach=torch.where(drafting.any(), state["reach"] + (1 - MEMORY) * (reach - state["reach"]), state["reach"]),
+            skipped=skipped,
+            wait=wait,
+        )
+        if not outcome.drawn:
+            return state
+        confidence = [_confidence(*seen) for seen in zip(outcome.signals, outcome.drawn, strict=False)]
+        return acceptance_model.learn(state, outcome, torch.stack(confidence, 1))
+
+
+def _confidence(signals: Signals, drawn: Drawn) -> Tensor:
+    """q(x) in the distribution that signals describe, [B]; at temperature 0, x is its most probable token."""
+    return torch.minimum(drawn.probability, signals.max_probability)

@@ -1,0 +1,111 @@
+"""`stopkit trace record`: what the target says, and what the draft would have proposed from everywhere in it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import drawing_options, load, model_options, writable
+
+FILE = click.Path(path_type=Path)
+DEFAULT_PROMPTS = 4
+
+
+def _trace_file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    writable(context, parameter, str(value))
+    if value.suffix != ".parquet":
+        raise click.BadParameter(f"{value}: a trace's name ends in .parquet.", context, parameter)
+    return value
+
+
+@click.command(cls=Command)
+@click.option("--out", required=True, type=FILE, callback=_trace_file, metavar="FILE", help="The trace: FILE.parquet.")
+@click.option("--prompts", "prompt_file", type=FILE, help=".jsonl or .txt. Default: held-out Python code.")
+@click.option(
+    "--count", type=click.IntRange(min=1), metavar="N", help="Held-out prompts, without --prompts; 4 if unset."
+)
+@click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.  [default: 1]")
+@drawing_options
+@model_options
+@click.option("--max-draft", type=click.IntRange(1, 1024), default=16, show_default=True, help="Tokens of a rollout.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts at a time.")
+@click.option(
+    "--rollouts", type=click.IntRange(min=1), default=64, show_default=True, help="Rollouts at a time; bounds memory."
+)
+@click.option(
+    "--top-k-logits", type=click.IntRange(min=0), default=0, metavar="N", help="Keep the draft's N largest logits."
+)
+@click.option("--hidden-state", is_flag=True, help="Keep the draft's last hidden state.")
+@click.option("--shard", default="1/1", metavar="I/N", help="Record part I of N; a folder of all parts is the trace.")
+@click.option("--resume", is_flag=True, help="Go on with the recording in --out, if there is one.")
+def record(
+    out: Path,
+    prompt_file: Path | None,
+    count: int | None,
+    config: Path | None,
+    shard: str,
+    resume: bool,
+    max_draft: int,
+    batch_size: int,
+    rollouts: int,
+    top_k_logits: int,
+    hidden_state: bool,
+    **options: Any,
+) -> None:
+    """Record a trace.
+
+    The target continues every prompt. From every position of what it says the draft rolls out, as it would have drafted
+    there. Any policy can be replayed on that, exactly. Interrupted, the trace holds the sequences that are complete;
+    --resume records the others.
+    """
+    if prompt_file and count:
+        raise click.UsageError("Give either --prompts or --count.")
+    chosen = load(config, options)
+
+    from stopkit.cli.measuring import held_out
+    from stopkit.cli.trace.watching import watch
+    from stopkit.errors import InputError
+    from stopkit.prompts import batches, read_prompts
+    from stopkit.trace.recording import Recording, Shard
+
+    prompts = read_prompts(prompt_file) if prompt_file else held_out(count or DEFAULT_PROMPTS)
+    (whole,) = batches(prompts, len(prompts), chosen.generation.seed)
+    recording = Recording(
+        engine=chosen.engine,
+        prompts=whole.texts,
+        options=chosen.generation,
+        max_draft=max_draft,
+        batch_size=batch_size,
+        rollouts=rollouts,
+        top_k_logits=top_k_logits,
+        hidden_state=hidden_state,
+        shard=Shard.parse(shard, "--shard"),
+    )
+    try:
+        with _terminable(), watch(out) as (begin, tick):
+            recording.run(out, resume, begin, tick)
+    except InputError as error:
+        raise whole.place(error) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, with which clusters end a job, interrupt like Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone can be asked
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

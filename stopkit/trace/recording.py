@@ -1,0 +1,130 @@
+"""Recording a trace: from an engine and prompts to a file, and on where an earlier recording was cut off."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from stopkit.conditions import conditions
+from stopkit.config import as_block
+from stopkit.engine import Engine, GenerationOptions, Prompt
+from stopkit.errors import InputError
+from stopkit.random import sequence_seeds
+from stopkit.sampling import Sampling
+from stopkit.trace.record import RecordingRequest, Rollouts
+from stopkit.trace.schema import Metadata
+from stopkit.trace.writing import TraceWriter, recorded_files
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` (from 1) of `count` parts of a recording: the sequences n ≡ number − 1 mod count."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str, where: str = "shard") -> Self:
+        """From `i/n`. Raises InputError if it is no shard."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise InputError(f"{where}: {text!r} is no shard; write i/n with 1 ≤ i ≤ n, such as 2/4.")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+WHOLE = Shard(1, 1)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What to record, on which engine. What is recorded depends on neither `batch_size`, `rollouts` nor `shard`."""
+
+    engine: Engine
+    prompts: Sequence[Prompt]
+    """All prompts, those of other shards included."""
+    options: GenerationOptions
+    max_draft: int = 16
+    """Most tokens of a rollout."""
+    batch_size: int = 8
+    """Prompts that are sampled side by side."""
+    rollouts: int = 64
+    """Rollouts side by side; bounds memory."""
+    top_k_logits: int = 0
+    """Logits to keep at every position; 0 keeps none."""
+    hidden_state: bool = False
+    """Whether to keep the draft's last hidden state."""
+    shard: Shard = WHOLE
+
+    def run(
+        self,
+        path: Path,
+        resume: bool = False,
+        begin: Callable[[int], None] = lambda left: None,
+        tick: Callable[[Rollouts], None] = lambda rollouts: None,
+    ) -> None:
+        """Write the trace to `path`; with `resume`, what is missing there.
+
+        `begin(left)` is called when everything is loaded and measured and `left` sequences are to be recorded, `tick`
+        after each of them. Whatever stops a recording, an interrupt included, leaves a valid shorter trace. Raises
+        InputError if `path` exists and `resume` is false, if it is another recording, or for a prompt or an option
+        that is wrong.
+        """
+        mine = range(self.shard.number - 1, len(self.prompts), self.shard.count)
+        if self.options.stop:
+            raise InputError("generation.stop: a recording has no stop strings; leave them out.")
+        if not mine:
+            raise InputError(f"shard: {self.shard} of {len(self.prompts)} prompts has none; use fewer shards.")
+        recorded_files(path, resume)  # before models are loaded
+        with TraceWriter(path, self._metadata(), resume) as writer:
+            left = [sequence for sequence in mine if sequence not in writer.done]
+            if left and writer.metadata.timings is None:
+                measured = self.engine.timings(self.max_draft)
+                writer.metadata = writer.metadata.model_copy(update={"timings": measured})
+            begin(len(left))
+            for rollouts in self._record(mine, frozenset(writer.done)):
+                writer.write(rollouts)
+                tick(rollouts)
+
+    def _record(self, sequences: Sequence[int], done: frozenset[int]) -> Iterator[Rollouts]:
+        request = RecordingRequest(
+            prompts=[self.prompts[sequence] for sequence in sequences],
+            sequences=sequences,
+            seeds=[sequence_seeds(self.options.seed, 1, sequence)[0] for sequence in sequences],
+            options=self.options,
+            max_draft=self.max_draft,
+            batch_size=self.batch_size,
+            rollouts=self.rollouts,
+            top_k_logits=self.top_k_logits,
+            hidden_state=self.hidden_state,
+            done=done,
+        )
+        try:
+            return self.engine.record(request)
+        except InputError as error:  # it counts the prompts of this shard
+            place = re.compile(r"^prompts\[(\d+)\]")
+            raise InputError(place.sub(lambda found: f"prompts[{sequences[int(found[1])]}]", str(error))) from None
+
+    def _metadata(self) -> Metadata:
+        target, draft, tokenizer = self.engine.identity()
+        prompts = json.dumps([prompt if isinstance(prompt, str) else list(prompt) for prompt in self.prompts])
+        return Metadata(
+            target=target,
+            draft=draft,
+            tokenizer=tokenizer,
+            prompts=hashlib.blake2b(prompts.encode(), digest_size=16).hexdigest(),
+            sequences=len(self.prompts),
+            sampling=Sampling(**{name: getattr(self.options, name) for name in Sampling.model_fields}),
+            seed=self.options.seed,
+            max_new_tokens=self.options.max_new_tokens,
+            max_draft=self.max_draft,
+            top_k_logits=self.top_k_logits,
+            hidden_state=self.hidden_state,
+            shard=str(self.shard),
+            conditions=conditions(engine=as_block(self.engine), batch_size=self.batch_size, rollouts=self.rollouts),
+        )
