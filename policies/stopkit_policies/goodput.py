@@ -96,7 +96,7 @@ class Goodput(StoppingPolicy):
 
         tokens = mean(outcome.accepted + 1.0)
         columns = outcome.drafted.where(active, 0).amax()
-        time = (costs.draft_step * len(outcome.drawn) + costs.verification(columns)) / costs.verify
+        time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
         step = (costs.draft_step + costs.verify_token) / costs.verify
         rate = state["tokens"] / state["time"]
         first = (outcome.accepted > 0) & active

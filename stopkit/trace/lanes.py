@@ -118,9 +118,9 @@ class Lanes(StoppingPolicy):
             return None
 
         def one(values: Values, *lane: Tensor) -> tuple[Tensor, Values]:
-            inner = self._form.filled(values)
-            decision, new = verb(inner, lane)
-            return decision, {} if new is inner and name not in self._one_by_one else new.flat()
+            decision, new = verb(self._form.filled(values), lane)
+            kept = {} if name in self._one_by_one else values
+            return decision, {place: value for place, value in new.flat().items() if value is not kept.get(place)}
 
         if name not in self._one_by_one:
             try:
@@ -178,7 +178,7 @@ _ALONE = torch.ones((), dtype=torch.long)
 
 def _answer(answer: tuple[Tensor, Values], state: State) -> tuple[Tensor, State]:
     decision, values = answer
-    return decision.squeeze(1), State(rows=values) if values else state
+    return decision.squeeze(1), State(rows={**state.rows, **values}) if values else state
 
 
 def _one_by_one(one: Callable[..., tuple[Tensor, Values]], values: Values, lanes: Lane) -> tuple[Tensor, Values]:
