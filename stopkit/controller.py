@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from stopkit.costs import CostModel, FixedCosts
-from stopkit.errors import PolicyError
+from stopkit.errors import InputError, PolicyError
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
 from stopkit.signals import compute
 from stopkit.state import State
@@ -33,7 +33,7 @@ class DraftController:
     """Drives `policy` for `batch_size` sequences on `device`, continuing from `state` if one is given.
 
     `sequences` holds the exact counts of each sequence, `state` what the policy remembers. Raises PolicyError when the
-    policy raises or when what it returns is not a decision.
+    policy raises or when what it returns is not a decision; an InputError of the policy stays one.
     """
 
     def __init__(
@@ -157,6 +157,8 @@ class DraftController:
         try:
             with self.stopwatch.phase("policy"):
                 yield
+        except InputError:  # the policy knows what the user has to change
+            raise
         except Exception as error:
             raise PolicyError(f"{_describe(self.policy)}, {name}: {type(error).__name__}: {error}") from error
 

@@ -12,6 +12,7 @@ POLICIES = {
     "svip": "SVIP",
     "margin": "Margin",
     "joint_confidence": "JointConfidence",
+    "acceptance_head": "AcceptanceHead",
     "heuristic": "Heuristic",
     "ema_length": "EMALength",
     "batch_table": "BatchTable",

@@ -86,6 +86,11 @@ class Goodput(StoppingPolicy):
         worth = state["worth"][(position + 1).clamp(max=LONGEST - 1)]
         return joint + chances[:, 1] >= worth, state.put(joint=joint)
 
+    def estimate(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> Tensor:
+        """The probability that the drawn token will be accepted, [B], as `extend` sees it."""
+        odds, _ = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        return odds[:, 0].sigmoid()
+
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         active, costs = outcome.context.active, outcome.context.costs
         rows = active.sum().clamp(min=1)

@@ -38,5 +38,9 @@ class JointConfidence(StoppingPolicy):
         return context.limit.clamp(max=self.max_draft), state.put(joint=torch.ones_like(state["joint"]))
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        joint = state["joint"] * signals.max_probability
+        joint = state["joint"] * self.confidence(position, signals)
         return (position + 1 < self.min_draft) | (1 - joint <= self.threshold), state.put(joint=joint)
+
+    def confidence(self, position: Tensor, signals: Signals) -> Tensor:
+        """By what the product grows at a position, [B]: how probable it is that one more token is accepted."""
+        return signals.max_probability

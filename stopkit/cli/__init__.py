@@ -14,6 +14,7 @@ from stopkit.cli.plugins import plugins
 from stopkit.cli.policies import policies
 from stopkit.cli.schema import schema
 from stopkit.cli.trace import trace
+from stopkit.cli.train_head import train_head
 from stopkit.cli.train_pair import train_pair
 from stopkit.cli.tune import tune
 
@@ -42,5 +43,6 @@ for command in (
     check,
     new_policy,
     train_pair,
+    train_head,
 ):
     main.add_command(command)

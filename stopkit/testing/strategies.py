@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -117,7 +118,8 @@ def _values(annotation: Any, metadata: Sequence[Any] = ()) -> st.SearchStrategy[
     if get_origin(annotation) is Literal:
         return st.sampled_from(get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return st.one_of(*[_values(option, metadata) for option in get_args(annotation)])
+        options = [option for option in get_args(annotation) if option is not Path]  # no file can be made up
+        return st.one_of(*[_values(option, metadata) for option in options])
     if get_origin(annotation) is tuple:
         items = _values(get_args(annotation)[0])
         return st.lists(items, min_size=bounds.get("min_length", 0), max_size=SEVERAL).map(tuple)

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
 
 from stopkit.config import load_policy
 from stopkit.costs import FixedCosts
@@ -75,7 +78,10 @@ def servable(trace: Trace) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:
     """Every registered policy with its defaults that `trace` can serve, and why it cannot serve the others."""
     policies: dict[str, StoppingPolicy] = {}
     left_out: dict[str, str] = {}
-    for kind in registry().policies:
+    for kind, cls in registry().policies.items():
+        if files := [name for name, field in cls.model_fields.items() if _lacks_its_file(field)]:
+            left_out[kind] = f"{files[0]} names no file"
+            continue
         try:
             policy = load_policy(kind)
         except InputError as error:
@@ -86,3 +92,8 @@ def servable(trace: Trace) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:
         else:
             policies[kind] = policy
     return policies, left_out
+
+
+def _lacks_its_file(field: FieldInfo) -> bool:
+    """Whether a policy could be given a file there and has none by default: it is not itself without."""
+    return Path in get_args(field.annotation) and field.default is None

@@ -125,7 +125,8 @@ class Replay:
 
 def lacking(trace: Trace, policy: StoppingPolicy) -> str | None:
     """Why `trace` cannot serve `policy`; None if it can."""
-    if not (missing := policy.required_signals - trace.columns.keys()):
+    recorded = trace.columns.keys() | ({"hidden_state"} if trace.metadata.hidden_state else set())
+    if not (missing := policy.required_signals - recorded):
         return None
     hint = "record with --hidden-state" if missing == {"hidden_state"} else "no trace holds it"
     return f"reads {', '.join(sorted(missing))}; {hint}"
@@ -143,6 +144,8 @@ def replay(
     """
     if reason := lacking(trace, policy):
         raise InputError(f"policy {policy.kind!r}: {reason}.")
+    if "hidden_state" in policy.required_signals:
+        trace = trace.with_hidden_state
     found = _unpriced(trace, policy, tick)
     found = found * len(costs) if found else _run(trace, policy, costs, tick)
     return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +39,8 @@ class Trace:
     """[T] long, tokens of the rollout."""
     run: Tensor
     """[T] long, how many of the rollout's first tokens the target accepts."""
+    recorded: Tensor
+    """[T] long, places of these starts among all that the files hold."""
     columns: dict[str, Tensor]
     """By name, [T, K] (`hidden_state`: [T, K, D]); zero past `drafted`."""
 
@@ -56,6 +59,18 @@ class Trace:
         names = [*OF_STARTS, *OF_POSITIONS, *([HIDDEN_STATE.name] if hidden_state else [])]
         whole = pa.concat_tables([table for file in files for table in tables(file, names)])
         return _dense(str(path), found[0], whole)
+
+    @cached_property
+    def with_hidden_state(self) -> Self:
+        """The same with the column `hidden_state`, which is large and is read only when something asks for it.
+
+        Raises InputError if it was not recorded.
+        """
+        name = HIDDEN_STATE.name
+        if name in self.columns:
+            return self
+        column = Trace.open(self.path, hidden_state=True).columns[name]
+        return replace(self, columns={**self.columns, name: column[self.recorded]})
 
     @property
     def tokens(self) -> int:
@@ -85,7 +100,8 @@ class Trace:
 
     def _at(self, starts: Tensor) -> Self:
         columns = {name: column[starts] for name, column in self.columns.items()}
-        of_starts = {name: getattr(self, name)[starts] for name in ("last_token", "output", "limit", "drafted", "run")}
+        names = ("last_token", "output", "limit", "drafted", "run", "recorded")
+        of_starts = {name: getattr(self, name)[starts] for name in names}
         return replace(self, columns=columns, **of_starts)
 
 
@@ -124,6 +140,7 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
         limit=limit.clamp(max=longest),
         drafted=drafted,
         run=columns.pop("accepted").long().sum(1),
+        recorded=torch.arange(starts),
         columns=columns,
     )
 

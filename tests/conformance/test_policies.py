@@ -10,6 +10,7 @@ from tests.exact.adversarial import EntropyInverted, Erratic, Gossip, Greedy, Pe
 
 FEW = 15
 SETTINGS = [
+    "acceptance_head:threshold=0.7,min_draft=0",
     "adaedl:carry_over=true",
     "adaedl:stop_token=include,min_draft=0",
     "autoregressive",

@@ -70,11 +70,13 @@ class Tape:
         first, second, *_ = sorted(q, reverse=True)
         entropy = sum(-p * math.log(p) for p in q if p > 0)
         logits = [5 * self.unit() for _ in q]
+        state = [logit - 2.5 for logit in logits]
 
         def kept(*values: float) -> list[float]:
             return torch.tensor(values, dtype=dtype).tolist()  # type: ignore[no-any-return]
 
-        return Seen(*kept(entropy, first, first - second), probabilities=kept(*q), logits=kept(*logits))
+        vectors = {"probabilities": kept(*q), "logits": kept(*logits), "hidden_state": kept(*state)}
+        return Seen(*kept(entropy, first, first - second), **vectors)
 
     def token(self, seen: Seen) -> int:
         """Drawn from q."""

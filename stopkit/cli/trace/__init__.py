@@ -5,6 +5,7 @@ import click
 from stopkit.cli.app import Group
 from stopkit.cli.trace.record import record
 from stopkit.cli.trace.replay import replay
+from stopkit.cli.trace.report import report
 
 
 @click.group("trace", cls=Group)
@@ -12,5 +13,5 @@ def trace() -> None:
     """Record what two models say once, and replay policies on the recording."""
 
 
-for command in (record, replay):
+for command in (record, replay, report):
     trace.add_command(command)

@@ -10,6 +10,7 @@ from tests.policies.references.base import KINDS, Block, Reading, Seconds, Seen,
 from tests.policies.references.choosing import AllOf, Bandit, Capped, FirstOf, PerPosition, Warmup
 from tests.policies.references.lengths import BatchTable, BestLength, EmaLength, Heuristic, Static
 from tests.policies.references.thresholds import (
+    AcceptanceHead,
     AdaEDL,
     DrawnProbability,
     JointConfidence,
@@ -32,6 +33,7 @@ KINDS |= {
     "svip": Svip,
     "margin": Margin,
     "joint_confidence": JointConfidence,
+    "acceptance_head": AcceptanceHead,
     "first_of": FirstOf,
     "all_of": AllOf,
     "capped": Capped,

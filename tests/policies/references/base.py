@@ -38,6 +38,7 @@ class Seen:
     margin: float
     probabilities: list[float]
     logits: list[float]
+    hidden_state: list[float]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Rules that hold a score against a threshold."""
 
 import math
+import operator
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import reject
+from safetensors.torch import load_file
 
 from tests.policies.references.base import NEAR, Block, Reading, Seconds, Seen, less
 
@@ -192,6 +194,33 @@ class JointConfidence(Reading):
         self.joint = 1.0
         return min(limit, self.max_draft)
 
+    def confidence(self, position: int, seen: Seen) -> float:
+        return seen.max_probability
+
     def extend(self, position: int, seen: Seen, token: int) -> bool:
-        self.joint *= seen.max_probability
+        self.joint *= self.confidence(position, seen)
         return position + 1 < self.min_draft or not less(self.most, 1 - self.joint)
+
+
+class AcceptanceHead(JointConfidence):
+    """SpecDec++: a token is judged by the state that has read it, which is that of the next position."""
+
+    def __init__(self, threshold: float = 0.3, weights: str | None = None, **fields: int) -> None:
+        super().__init__(threshold=threshold, **fields)
+        self.weights = {name: value.tolist() for name, value in load_file(weights).items()} if weights else {}
+
+    def confidence(self, position: int, seen: Seen) -> float:
+        if not self.weights:
+            return super().confidence(position, seen)
+        if position == 0:
+            return 1.0
+        x, block = seen.hidden_state, 0
+        while f"blocks.{block}.weight" in self.weights:
+            inside = self.linear(f"blocks.{block}", x)
+            x = [was + value / (1 + math.exp(-value)) for was, value in zip(x, inside, strict=True)]
+            block += 1
+        return 1 / (1 + math.exp(-self.linear("out", x)[0]))
+
+    def linear(self, name: str, x: Sequence[float]) -> list[float]:
+        matrix, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
+        return [sum(map(operator.mul, row, x)) + shift for row, shift in zip(matrix, bias, strict=True)]

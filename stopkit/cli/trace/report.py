@@ -1,0 +1,63 @@
+"""`stopkit trace report`: everything about a trace, as one page that opens offline."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stopkit.cli.app import Command
+from stopkit.cli.options import writable
+from stopkit.cli.trace.options import cost_options, costs_of, opened
+
+
+@click.command(cls=Command)
+@click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
+@click.option("--out", required=True, callback=writable, metavar="FILE", help="The page to write, NAME.html.")
+@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@cost_options
+def report(
+    path: Path, out: str, policies: tuple[str, ...], max_new_tokens: int | None, sequences: int | None, **costs: Any
+) -> None:
+    """Make a page about a recording.
+
+    Speed-ups of policies beside the bounds, lengths, acceptance, calibration of scores, sensitivity to thresholds, what
+    is learned, and the conditions. The page is one file and fetches nothing. Policies can be given several times;
+    without, every installed one that the trace can serve is in it.
+    """
+    from stopkit.conditions import conditions
+    from stopkit.trace.comparison import named, servable
+    from stopkit.trace.report.page import page, steps
+    from stopkit.trace.report.study import Study
+
+    trace = opened(path, max_new_tokens, sequences)
+    chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
+    with _progress() as (begin, tick):
+        begin(len(chosen) + 1)
+        study = Study.of(trace, chosen, costs_of(trace, **costs), tick)
+        begin(steps(study))
+        asked = {"trace": path.name, "tokens": trace.tokens, "sequences": len(trace.sequences), "left_out": left_out}
+        made = page(study, conditions(**asked), tick)
+    Path(out).write_text(made, encoding="utf-8")
+    click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(made.encode()) / 1e6:.2f} MB.")
+    for kind, reason in left_out.items():
+        click.echo(f"Left out: {kind}: {reason}.")
+
+
+@contextmanager
+def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[str, float], None]]]:
+    """A bar on a terminal: announce more to do, then tick parts of it off."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from stopkit.report import console
+
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task("bounds", total=0)
+
+        def begin(more: int) -> None:
+            bar.update(task, total=(bar.tasks[task].total or 0) + more)
+
+        yield begin, lambda name, part: bar.update(task, advance=part, description=name)

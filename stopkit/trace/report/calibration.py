@@ -1,0 +1,104 @@
+"""How true scores are: held against what the target accepted, where everything before had been accepted."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stopkit.costs import FixedCosts
+from stopkit.policy import Signals, StoppingPolicy
+from stopkit.threshold import ThresholdPolicy
+from stopkit.trace.report.estimates import Estimating, estimates
+from stopkit.trace.trace import Trace
+
+BINS = 12
+"""Bins of equally many positions."""
+Z = 1.96
+"""Intervals hold the true share in 95% of cases."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Positions whose scores are close to each other."""
+
+    count: int
+    score: float
+    """Mean of the score."""
+    chance: float
+    """Mean acceptance probability, from both distributions: of the position, or of the token where it is known."""
+    accepted: float
+    """Share that was accepted."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95% interval of the share."""
+        n, p = self.count, self.accepted
+        middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+        half = Z / (1 + Z * Z / n) * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+        return middle - half, middle + half
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One score over all positions."""
+
+    bins: tuple[Bin, ...]
+    histogram: tuple[float, ...]
+    """Share of positions in each tenth of the scale from 0 to 1."""
+    gap: float
+    """Mean distance of the score from the share accepted, over the bins."""
+    auc: float
+    """Probability that an accepted position has the larger score than a rejected one; 0.5 knows nothing."""
+
+
+def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy], cost: FixedCosts) -> dict[str, Calibration]:
+    """By name: the score of every threshold policy, the probability of the drawn token, and what policies estimate.
+
+    Scores are judged at every position; a policy's estimate at those that it drafts in a replay at `cost`.
+    """
+    position = torch.arange(trace.metadata.max_draft)
+    asked = (position < trace.drafted.unsqueeze(1)) & (position <= trace.run.unsqueeze(1))
+    columns = {name: trace.columns[name][asked] for name in ("entropy", "max_probability", "margin")}
+    beta = trace.columns["beta"][asked].double()
+    accepted = (position < trace.run.unsqueeze(1))[asked]
+    signals = Signals(**columns)
+    scores = {
+        name: policy.score(signals)
+        for name, policy in policies.items()
+        if isinstance(policy, ThresholdPolicy) and policy.required_signals <= columns.keys()
+    }
+    if not len(beta):
+        return {}
+    found = {name: calibration(score.double(), beta, accepted) for name, score in scores.items()}
+    drawn, chance = (trace.columns[name][asked].double() for name in ("drawn_probability", "acceptance"))
+    found["q(x), the drawn token"] = calibration(drawn, chance, accepted)
+    for name, policy in policies.items():
+        if isinstance(policy, Estimating):
+            score, start, place = estimates(trace, policy, cost)
+            if len(score):
+                chance = trace.columns["acceptance"][start, place].double()
+                found[f"{name}'s estimate"] = calibration(score, chance, place < trace.run[start])
+    return found
+
+
+def calibration(score: Tensor, chance: Tensor, accepted: Tensor) -> Calibration:
+    """Of a score [N] with the acceptance probability [N] and what was accepted, bool [N]; N is 1 or more."""
+    order = score.argsort(stable=True)
+    bins = tuple(
+        Bin(len(rows), *(float(value[rows].double().mean()) for value in (score, chance, accepted)))
+        for rows in order.tensor_split(min(BINS, len(score)))
+    )
+    counts = torch.histc(score.clamp(0, 1), bins=10, min=0, max=1)
+    gap = sum(one.count * abs(one.score - one.accepted) for one in bins) / len(score)
+    return Calibration(bins, tuple((counts / counts.sum()).tolist()), gap, _auc(score, accepted))
+
+
+def _auc(score: Tensor, accepted: Tensor) -> float:
+    """By ranks; equal scores share the mean of theirs."""
+    _, place, counts = torch.unique(score, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts - 1) / 2)[place]
+    hits = int(accepted.sum())
+    pairs = hits * (len(score) - hits)
+    return float(ranks[accepted].sum() - hits * (hits + 1) / 2) / pairs if pairs else 0.5

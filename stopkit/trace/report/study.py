@@ -1,0 +1,74 @@
+"""What a report is about: every policy replayed at every pair of costs, and the bounds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from stopkit.costs import FixedCosts
+from stopkit.policy import StoppingPolicy
+from stopkit.trace.bounds import BOUNDS
+from stopkit.trace.comparison import Comparison, Tick
+from stopkit.trace.replay import Replay
+from stopkit.trace.trace import Trace
+
+CLAIRVOYANT = "clairvoyant"
+REFERENCE = 0.1
+"""Sections that show one pair of costs show the draft cost that is closest to this."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Replays of `policies` (by the name a user gave) and bounds of `trace`, each at `costs`, in that order."""
+
+    trace: Trace
+    policies: Mapping[str, StoppingPolicy]
+    costs: Sequence[FixedCosts]
+    replays: Mapping[str, Sequence[Replay]]
+    bounds: Mapping[str, Sequence[Replay]]
+
+    @classmethod
+    def of(
+        cls,
+        trace: Trace,
+        policies: Mapping[str, StoppingPolicy],
+        costs: Sequence[FixedCosts],
+        tick: Tick = lambda name, part: None,
+    ) -> "Study":
+        """Replay everything. Raises InputError if a policy reads what the trace does not hold."""
+        found = dict(Comparison(trace, policies, costs).replays(tick))
+        limits = {name: found.pop(name) for name in BOUNDS}
+        return cls(trace, policies, costs, found, limits)
+
+    @cached_property
+    def reference(self) -> int:
+        """Index of the pair of costs for sections that show one."""
+        distances = [abs(math.log((cost.draft_step / cost.verify + 1e-9) / REFERENCE)) for cost in self.costs]
+        return distances.index(min(distances))
+
+    @cached_property
+    def ranking(self) -> list[str]:
+        """Names of the policies, the best first: by the geometric mean of their speed-ups."""
+        return sorted(self.policies, key=lambda name: -geometric_mean(self.speedups(name)))
+
+    def speedups(self, name: str) -> list[float]:
+        """Of a policy or a bound, by costs."""
+        found = self.replays[name] if name in self.replays else self.bounds[name]
+        return [one.speedup for one in found]
+
+    def reached(self, name: str) -> float:
+        """Share of the clairvoyant bound, as a geometric mean over the costs."""
+        pairs = zip(self.speedups(name), self.speedups(CLAIRVOYANT), strict=True)
+        return geometric_mean([ours / most for ours, most in pairs])
+
+    def verify_costs(self) -> dict[float, list[int]]:
+        """Indices of the pairs of costs, by what a block token adds to a verification, in target-step times."""
+        groups: dict[float, list[int]] = {}
+        for index, cost in enumerate(self.costs):
+            groups.setdefault(cost.verify_token / cost.verify, []).append(index)
+        return groups
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """Of positive values."""
+    return math.exp(sum(map(math.log, values)) / len(values))
