@@ -60,7 +60,7 @@ def initial(batch_size: int, device: torch.device) -> State:
         },
         shared={
             "weights": weights,
-            "optimistic": weights.clone(),
+            "optimistic": weights + OPTIMISM * PRIOR_PRECISION**-0.5 * _constants(weights),
             "precision": precision,
             "correction": weights.new_zeros(2, TOKENS),
             "certainty": weights.new_full((2, TOKENS), CORRECTION_PRECISION),
