@@ -63,9 +63,7 @@ class State:
 
     def put(self, **values: Tensor) -> Self:
         """With `values` in the places of those of the same names."""
-        rows = {name: values.get(name, value) for name, value in self.rows.items()}
-        shared = {name: values.get(name, value) for name, value in self.shared.items()}
-        return replace(self, rows=rows, shared=shared)
+        return type(self)(_put(self.rows, values), _put(self.shared, values), self.parts)
 
     def moved(self, taught: Tensor, **values: Tensor) -> Self:
         """With what the rows in `taught` (bool [B]) learned: `values` are [B, ...].
@@ -143,6 +141,11 @@ _NONE = torch.arange(0)
 def _beside(flags: Tensor, value: Tensor) -> Tensor:
     """Flags over the rows, shaped to go with a value over the rows."""
     return flags.view(-1, *[1] * (value.ndim - 1))
+
+
+def _put(values: Values, new: Values) -> Values:
+    """With what is new of these; the same mapping if nothing is, since it is asked at every draft step."""
+    return values if new.keys().isdisjoint(values) else {name: new.get(name, old) for name, old in values.items()}
 
 
 def _at(values: Values, places: Values) -> Values:

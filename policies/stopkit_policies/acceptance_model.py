@@ -61,6 +61,7 @@ def initial(batch_size: int, device: torch.device) -> State:
         shared={
             "weights": weights,
             "optimistic": weights + OPTIMISM * PRIOR_PRECISION**-0.5 * _constants(weights),
+            "slopes": weights.new_zeros(2, 2),
             "precision": precision,
             "correction": weights.new_zeros(2, TOKENS),
             "certainty": weights.new_full((2, TOKENS), CORRECTION_PRECISION),
@@ -78,17 +79,20 @@ def begin(state: State, last_token: Tensor) -> tuple[Tensor, State]:
         here=_onwards(whole),
         trigrams=state["trigrams"].scatter(1, (whole % TRIGRAMS).unsqueeze(1), True),
         base=weights[:, TEXT] + agreement.unsqueeze(1) * weights[:, AGREEMENT],
+        slopes=torch.stack([weights[:, LOGIT], weights[:, SEEN]]),
     )
 
 
-def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, State]:
-    """Log-odds [B, 2] that the drawn `token` [B] and the one after it will be accepted; `confidence` is q(x) [B]."""
+def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-odds [B, 2] that the drawn `token` [B] and the one after it will be accepted; `confidence` is q(x) [B].
+
+    With the value of `here` after the token. This is asked at every draft step; what need not be is done by `begin`.
+    """
     whole = state["here"] + token
     seen = state["trigrams"].gather(1, (whole % TRIGRAMS).unsqueeze(1))
-    known = torch.cat([confidence.logit(EDGE).unsqueeze(1), seen], 1)
-    weights = state["optimistic"][:, [LOGIT, SEEN]]
-    odds = state["base"] + known.to(weights.dtype) @ weights.T + state["correction"][:, _bucket(token)].T
-    return odds, state.put(here=_onwards(whole))
+    known = torch.cat([confidence.double().logit(EDGE).unsqueeze(1), seen], 1)
+    constant = state["correction"].index_select(1, _bucket(token)).T + state["base"]
+    return torch.addmm(constant, known, state["slopes"]), _onwards(whole)
 
 
 def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
@@ -143,7 +147,7 @@ def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor,
     hope = OPTIMISM * covariance.diagonal(dim1=1, dim2=2).sqrt() * _constants(weights)
     return state.put(
         weights=moved,
-        optimistic=moved + hope,
+        optimistic=(moved + hope).where(judged.any(), state["optimistic"]),
         precision=precision,
         correction=correction + owed / certainty,
         certainty=certainty,
@@ -159,7 +163,8 @@ def _constants(weights: Tensor) -> Tensor:
 
 def _bucket(token: Tensor, beginning: bool = False) -> Tensor:
     """Where a token's correction is; at the beginning of a block it has another."""
-    return (2 * token + beginning) % TOKENS
+    half = TOKENS // 2
+    return token % half + half if beginning else token % half
 
 
 def _onwards(whole: Tensor) -> Tensor:

@@ -79,14 +79,15 @@ class Goodput(StoppingPolicy):
         )
         trial = state["skipped"] >= state["wait"]
         cap = context.limit.where(willing | trial, 0)
-        return cap, state.put(joint=torch.zeros_like(state["joint"]), worth=worth.log())
+        after = torch.cat([worth[1:], worth[-1:]]).log()
+        return cap, state.put(joint=torch.zeros_like(state["joint"]), worth=after)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        odds, state = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
-        chances = torch.nn.functional.logsigmoid(odds)
-        joint = state["joint"] + chances[:, 0]
-        worth = state["worth"][(position + 1).clamp(max=LONGEST - 1)]
-        return joint + chances[:, 1] >= worth, state.put(joint=joint)
+        odds, here = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        own, following = torch.nn.functional.logsigmoid(odds).unbind(1)
+        joint = state["joint"] + own
+        worth = state["worth"].index_select(0, position.clamp(max=LONGEST - 1))
+        return joint + following >= worth, state.put(joint=joint, here=here)
 
     def estimate(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> Tensor:
         """The probability that the drawn token will be accepted, [B], as `extend` sees it."""
@@ -99,25 +100,26 @@ class Goodput(StoppingPolicy):
         drafting = (outcome.drafted > 0) & active
 
         def mean(value: Tensor) -> Tensor:
-            return value.where(active, 0).sum(0, keepdim=True) / rows
+            return value.where(active, 0).double().sum(0, keepdim=True) / rows
 
-        tokens = mean(outcome.accepted + 1.0)
+        tokens = mean(outcome.accepted + 1)
         columns = outcome.drafted.where(active, 0).amax()
-        time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
+        time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify * active.any()
+        memory = MEMORY ** active.any().double()
         step = (costs.draft_step + costs.verify_token) / costs.verify
         rate = state["tokens"] / state["time"]
         first = (outcome.accepted > 0) & active
         gained = (outcome.accepted - 1) - rate * step * (outcome.drafted - 1)
         gained = gained.where(first, 0).sum(0, keepdim=True) / first.sum().clamp(min=1)
         deep = torch.arange(LONGEST, device=active.device) < outcome.drafted.unsqueeze(1)
-        reach = (deep & active.unsqueeze(1)).sum(0) / rows
-        skipped = torch.where(drafting.any(), 0.0, state["skipped"] + 1)
+        reach = (deep & active.unsqueeze(1)).double().sum(0) / rows
+        skipped = torch.where(drafting.any(), 0.0, state["skipped"] + active.any())
         in_vain = drafting.any() & (state["skipped"] >= state["wait"])
         wait = torch.where(in_vain, (state["wait"] * PATIENCE).clamp(max=LONGEST_WAIT), state["wait"])
         wait = torch.where(drafting.any() & ~in_vain, FIRST_WAIT, wait)
         state = state.put(
-            tokens=state["tokens"] * MEMORY + tokens,
-            time=state["time"] * MEMORY + time,
+            tokens=state["tokens"] * memory + tokens,
+            time=state["time"] * memory + time,
             gain=torch.where(first.any(), state["gain"] + (1 - GAIN_MEMORY) * (gained - state["gain"]), state["gain"]),
             reach=torch.where(drafting.any(), state["reach"] + (1 - MEMORY) * (reach - state["reach"]), state["reach"]),
             skipped=skipped,

@@ -105,7 +105,11 @@ def _round(
     limits = [max(0, run.longest - mark) if on else 0 for mark, on in zip(marks, active, strict=True)]
     size = sum(active) + tape.below(4)
     costs = Costs(*[torch.tensor(value, dtype=torch.float64) for value in vars(run.costs).values()])
-    context = RoundContext(torch.tensor(active), torch.tensor(limits), costs, torch.tensor(size))
+    ends = [tape.below(VOCABULARY + 1) - 1 for _ in rows]
+    known = (torch.tensor(value) for value in (active, limits, size, ends))
+    context = RoundContext(next(known), next(known), costs, *known)
+    for row, end in zip(rows, ends, strict=True):
+        row.prepare(run.costs, size, end)
 
     caps = [row.plan(limit, run.costs, size) if on else 0 for row, limit, on in zip(rows, limits, active, strict=True)]
     said = torch.minimum(policy.plan(controller.state, context)[0], context.limit)
@@ -173,12 +177,14 @@ def _same(state: State, rows: list[Reading], where: str) -> None:
     for name, value in state.rows.items():
         _close(value.tolist(), [getattr(row, name) for row in rows], f"{where}: {name}")
     for name, value in state.shared.items():
-        _close(value.tolist()[0], getattr(rows[0], name), f"{where}: shared {name}")
+        _close(value.tolist(), getattr(rows[0], name), f"{where}: shared {name}")
     for index, part in enumerate(state.parts):
         _same(part, [row.members[index] for row in rows], f"{where}: member {index}")
 
 
 def _close(found: Any, expected: Any, where: str) -> None:
+    if found == expected:
+        return
     pairs = zip(_flat(found), _flat(expected), strict=True)
     assert all(math.isclose(*pair, rel_tol=1e-9, abs_tol=1e-9) for pair in pairs), f"{where}: {expected}"
 

@@ -14,7 +14,7 @@ LIMIT, VOCABULARY = 8, 5
 COSTS = CostModel(FixedCosts(draft_step=0.1, verify=1, verify_token=0.02)).costs(torch.device("cpu"))
 APART = {"warmup": {"then": {"kind": "best_length", "carry_over": False}}}
 KINDS = sorted(registry().policies)
-COUPLED = {"batch_table"}
+COUPLED = {"batch_table", "goodput"}
 """Kinds whose rows always matter to each other."""
 
 

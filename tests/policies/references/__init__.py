@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.policies.references.base import KINDS, Block, Reading, Seconds, Seen, learn_together
 from tests.policies.references.choosing import AllOf, Bandit, Capped, FirstOf, PerPosition, Warmup
+from tests.policies.references.goodput import Goodput
 from tests.policies.references.lengths import BatchTable, BestLength, EmaLength, Heuristic, Static
 from tests.policies.references.thresholds import (
     AcceptanceHead,
@@ -40,6 +41,7 @@ KINDS |= {
     "warmup": Warmup,
     "per_position": PerPosition,
     "bandit": Bandit,
+    "goodput": Goodput,
 }
 
 

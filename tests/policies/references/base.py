@@ -83,6 +83,11 @@ class Reading:
         fields = dict(block)
         return KINDS[fields.pop("kind")](**fields)
 
+    def prepare(self, costs: Seconds, batch_size: int, last_token: int) -> None:
+        """What is the same for all sequences, and what is known of each, before a round; also if it has no part."""
+        for member in self.members:
+            member.prepare(costs, batch_size, last_token)
+
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
         return limit
 

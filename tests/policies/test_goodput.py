@@ -1,0 +1,200 @@
+"""`goodput` beside its reference, and its rounds by hand."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stopkit import Drawn, RoundContext, RoundOutcome, Signals, State
+from stopkit.costs import CostModel, FixedCosts
+from stopkit_policies import acceptance_model, goodput
+from stopkit_policies.goodput import Goodput
+from tests.policies.lockstep import Run, agree, runs
+
+SMALL = {"TOKENS": 4, "TRIGRAMS": 7}
+"""Tables in which three tokens collide, and that are quick to compare."""
+
+
+@contextmanager
+def small(**constants: Any) -> Iterator[None]:
+    with patch.dict(vars(acceptance_model), SMALL), patch.dict(vars(goodput), constants):
+        yield
+
+
+@pytest.mark.parametrize("longest", [3, 64])
+@given(run=runs(rounds=8, longest=5))
+def test_goodput(longest: int, run: Run) -> None:
+    with small(LONGEST=longest):
+        agree({"kind": "goodput"}, run)
+
+
+@given(run=runs(rows=2, rounds=40, longest=3))
+def test_waits(run: Run) -> None:
+    with small(FIRST_WAIT=2.0, LONGEST_WAIT=4.0, FIRST_RATE=4.0):
+        agree({"kind": "goodput"}, run)
+
+
+GOODPUT, STATIC = {"kind": "goodput"}, {"kind": "static", "length": 2}
+MEMBERS = st.sampled_from(
+    [
+        {"kind": "bandit", "policies": [GOODPUT, STATIC], "algorithm": "hedge"},
+        {"kind": "all_of", "policies": [GOODPUT, STATIC]},
+        {"kind": "per_position", "policies": {"0": GOODPUT, "2": {"kind": "margin"}}},
+        {"kind": "capped", "policy": GOODPUT, "max_draft": 2},
+    ]
+)
+
+
+@given(block=MEMBERS, run=runs(rounds=8, longest=5))
+def test_as_a_member(block: dict[str, Any], run: Run) -> None:
+    with small():
+        agree(block, run)
+
+
+def context(draft_step: float = 0.4, limit: int = 8, rows: int = 1, last_token: int = 3) -> RoundContext:
+    """A target step takes 1, a block token adds 0.1."""
+    costs = CostModel(FixedCosts(draft_step=draft_step, verify=1, verify_token=0.1)).costs(torch.device("cpu"))
+    return RoundContext(
+        active=torch.ones(rows, dtype=torch.bool),
+        limit=torch.full((rows,), limit),
+        costs=costs,
+        last_token=torch.full((rows,), last_token),
+    )
+
+
+def state_with(batch_size: int = 1, **values: Any) -> State:
+    """A new state, but for `values`."""
+    state = Goodput().init(batch_size, torch.device("cpu"))
+    given = {name: torch.as_tensor(value, dtype=state[name].dtype) for name, value in values.items()}
+    return state.put(**{name: value.expand_as(state[name]) for name, value in given.items()})
+
+
+def sure(*chances: float) -> dict[str, list[list[float]]]:
+    """Weights with which a drawn token is accepted by chances[0], the one after it by [1], a block's first by [2]."""
+    own, following, first = (math.log(chance / (1 - chance)) if chance < 1 else 40.0 for chance in chances)
+    return {"optimistic": [[own, 0, 0, 0, 0], [following, 0, 0, 0, first]]}
+
+
+def extends(state: State, position: int = 0) -> tuple[bool, State]:
+    drawn = Drawn(torch.tensor([1]), torch.tensor([0.5]))
+    more, state = Goodput().extend(state, torch.tensor([position]), Signals(max_probability=torch.tensor([0.5])), drawn)
+    return bool(more), state
+
+
+def outcome(of: RoundContext, drafted: list[int], accepted: list[int], tokens: list[int]) -> RoundOutcome:
+    rows = len(drafted)
+    drawn = [Drawn(torch.full((rows,), token), torch.full((rows,), 0.5)) for token in tokens]
+    signals = [Signals(max_probability=torch.full((rows,), 0.5)) for _ in tokens]
+    return RoundOutcome(of, torch.tensor(drafted), torch.tensor(accepted), torch.tensor(1.0), signals, drawn)
+
+
+@pytest.mark.parametrize(("following", "positions"), [(0.93, 1), (0.95, 2)])
+def test_a_token_must_be_worth_its_time(following: float, positions: int) -> None:
+    """ρ = 1.2 and c + v = 0.5: the bar is 0.6. S·a is 0.8·0.93 = 0.744, 0.64·0.93 = 0.595; 0.64·0.95 = 0.608."""
+    state = state_with(tokens=2.4, time=2.0, **sure(0.8, following, 0.9))
+    _, state = Goodput().plan(state, context())
+    decisions = []
+    for position in range(2):
+        more, state = extends(state, position)
+        decisions.append(more)
+    assert decisions == [True, positions == 2]
+
+
+@pytest.mark.parametrize(("first", "gain", "cap"), [(0.61, 0.0, 8), (0.59, 0.0, 0), (0.59, 0.1, 8), (0.61, -1.0, 8)])
+def test_a_block_must_be_worth_beginning(first: float, gain: float, cap: int) -> None:
+    """The bar is 0.6: 0.61 is above, 0.59 below, 0.59·1.1 = 0.649 above; a loss counts as no gain."""
+    assert Goodput().plan(state_with(tokens=2.4, time=2.0, gain=gain, **sure(0.5, 0.5, first)), context())[
+        0
+    ].tolist() == [cap]
+
+
+def test_waits_between_tries() -> None:
+    """With a draft step of 100 nothing pays. Tries come after 4 rounds without, then 6, then 9."""
+    policy, state, drafting = Goodput(), state_with(), []
+    with patch.dict(vars(goodput), FIRST_WAIT=4.0, PATIENCE=1.5, LONGEST_WAIT=64.0):
+        for number in range(24):
+            before = context(draft_step=100)
+            cap, state = policy.plan(state, before)
+            if cap.tolist() == [0]:
+                state = policy.learn(state, outcome(before, [0], [0], []))
+                continue
+            drafting.append(number)
+            assert not extends(state)[0], "a try is one token"
+            state = policy.learn(state, outcome(before, [1], [0], [1]))
+    assert drafting == [4, 11, 21]
+    assert state["wait"].tolist() == [13.5]
+
+
+def test_a_batch_shares_the_cost() -> None:
+    """Four rows that all go on pay a quarter each, to be spent by all: no change. If half do, the bar is 4/2.5."""
+    rate, step = 1.2, 0.5
+    state = state_with(batch_size=4, tokens=2.4, time=2.0, reach=[1.0, 1.0, 0.5] + [0.0] * (goodput.LONGEST - 3))
+    _, state = Goodput().plan(state, context(rows=4))
+    bars = [rate * step, rate * step * 4 / 2.5, rate * step * 4]
+    assert state["worth"][:3].exp().tolist() == pytest.approx(bars)
+
+
+def test_what_repeats_is_known() -> None:
+    """After 3, 5, 7 was accepted, 3, 5 is followed by a 7 that is known; another token, or another sequence, is not."""
+    policy, before = Goodput(), context(last_token=3)
+    _, state = policy.plan(state_with(), before)
+    state = policy.learn(state, outcome(before, [2], [2], [5, 7]))
+    for token in (3, 5):
+        _, state = policy.plan(state, context(last_token=token))
+    assert seen(state, 7)
+    assert not seen(state, 8)
+    fresh = policy.init(1, torch.device("cpu"))
+    for token in (3, 5):
+        _, fresh = policy.plan(fresh, context(last_token=token))
+    assert not seen(fresh, 7)
+
+
+def seen(state: State, token: int) -> bool:
+    """Whether it counts that the sequence holds the trigram which `token` would end."""
+    odds = [
+        acceptance_model.drawn(state.put(slopes=slopes), torch.tensor([token]), torch.tensor([0.5]))[0]
+        for slopes in torch.tensor([[[0, 0], [0, 0]], [[0, 0], [1, 1]]], dtype=torch.float64)
+    ]
+    return not torch.equal(*odds)
+
+
+def test_nothing_is_learned_past_the_first_rejection() -> None:
+    """Of five drafted and one accepted two are judged; the other three could have been any."""
+    policy, before = Goodput(), context()
+    _, state = policy.plan(state_with(), before)
+    learned = [policy.learn(state, outcome(before, [5], [1], [1, 2, *rest])) for rest in ([3, 4, 5], [2, 2, 2])]
+    for name in (*state.rows, *state.shared):
+        assert torch.equal(learned[0][name], learned[1][name]), name
+    assert learned[0]["agreement"].tolist() == pytest.approx([-((1 - acceptance_model.SMOOTHING) ** 2)])
+    corrected = learned[0]["correction"].ne(0).sum(1).tolist()
+    assert corrected == [2, 2], "of each regression: the accepted token's and the rejected one's"
+
+
+def test_a_first_correction() -> None:
+    """Logit 0, agreement 0, not seen: own's chance is σ(0.3); its correction moves by missed / (2 + curvature)."""
+    policy, before = Goodput(), context()
+    prior = [[0.3, 0, 0, 0, 0], [0, 0, 0, 0, 0.3]]
+    _, state = policy.plan(state_with(weights=prior), before)
+    with patch.dict(vars(acceptance_model), CORRECTION_PRECISION=2.0):
+        state = policy.learn(state, outcome(before, [1], [1], [1]))
+    chance = 1 / (1 + math.exp(-0.3))
+    wanted = (1 - chance) / (2 + chance * (1 - chance))
+    assert state["correction"].sum(1).tolist() == pytest.approx([wanted, wanted])
+
+
+def test_at_temperature_0_confidence_is_the_untempered_one() -> None:
+    """The distribution that is drawn from is one-hot; what signals describe says how sure the draft is."""
+    _, state = Goodput().plan(state_with(), context())
+    signals = Signals(max_probability=torch.tensor([0.7]))
+    position = torch.tensor([0])
+    chances = [
+        Goodput().estimate(state, position, signals, Drawn(torch.tensor([1]), torch.tensor([probability])))
+        for probability in (1.0, 0.7)
+    ]
+    assert torch.equal(*chances)
