@@ -12,11 +12,11 @@ its range, the best of each cell has a row, with the rule under `tuned`. `python
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import stopkit
@@ -180,7 +180,7 @@ def _ratio(
         "against": against,
         "verify_cost": verify_cost,
         "temperature": f"{temperatures[0]:g}" if len(temperatures) == 1 else "all",
-        "geometric_mean": round(math.exp(sum(map(math.log, chosen.values())) / len(chosen)), 4),
+        "geometric_mean": round(geometric_mean(chosen.values()), 4),
         "worst": round(chosen[worst], 4),
         "worst_cell": dict(zip(CELL, worst, strict=True)) | {"other": found[worst][1]},
     }
