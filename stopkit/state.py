@@ -87,7 +87,9 @@ class State:
 
     def where(self, chosen: Tensor, other: Self) -> Self:
         """Per row: this state where `chosen` (bool [B]) holds, else `other`; shared values are this state's."""
-        return self._each_row_value(lambda value, old: value.where(_beside(chosen, value), old), other)
+        return self._each_row_value(
+            lambda value, old: value if value is old else value.where(_beside(chosen, value), old), other
+        )
 
     def append(self, other: Self) -> Self:
         """The rows of `other` after these; shared values are this state's."""

@@ -146,13 +146,26 @@ def replay(
         raise InputError(f"policy {policy.kind!r}: {reason}.")
     if "hidden_state" in policy.required_signals:
         trace = trace.with_hidden_state
+    found = _unpriced(trace, policy, tick)
+    found = found * len(costs) if found else _run(trace, policy, costs, tick)
+    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
+
+
+def _unpriced(trace: Trace, policy: StoppingPolicy, tick: Callable[[float], None]) -> list[list[Statistics]] | None:
+    """The counts of every sequence, whatever the costs; None if the policy looks at them."""
+    if policy.couples_rows and not _carries(policy):
+        return None  # its rows mind each other for another reason: they have to be lanes
     try:
-        found = _run(trace, policy, None, tick) * len(costs)
+        return _run(trace, policy, None, tick)
     except PolicyError as error:
         if not isinstance(error.__cause__, CostsSeen):
             raise
-        found = _run(trace, policy, costs, tick)
-    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
+        return None
+
+
+def _carries(policy: StoppingPolicy) -> bool:
+    """Whether a sequence begins with what was learned in those before."""
+    return policy.init(1, torch.device("cpu")).couples_rows
 
 
 def _run(
@@ -160,9 +173,9 @@ def _run(
 ) -> list[list[Statistics]]:
     """The counts of every sequence at each of `costs`, or once if there are none."""
     worlds, count = len(costs or [None]), len(trace.sequences)
-    carries = policy.init(1, trace.output.device).couples_rows
+    carries = _carries(policy)
     width = 1 if carries else max(1, WIDTH // worlds)
-    lanes = Lanes(policy=policy) if costs or (policy.couples_rows and not carries) else None
+    lanes = Lanes(policy=policy) if costs else None
     found: list[list[Statistics]] = [[] for _ in range(worlds)]
     state: State | None = None
     for chunk in torch.split(torch.arange(count), width):
