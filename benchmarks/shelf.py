@@ -167,19 +167,17 @@ def compared(rows: Sequence[Row], verify_cost: float, against: str) -> list[Row]
         other = AGAINST[against](group)
         found[key] = of_name(SUBJECT)(group)["speedup"] / other["speedup"], other["policy"]
     temperatures = sorted({key[0] for key in found})
-    parts = [temperatures, *([temperature] for temperature in temperatures)]
-    return [_ratio(found, verify_cost, against, part) for part in parts]
+    parts = {"all": temperatures} | {f"{temperature:g}": [temperature] for temperature in temperatures}
+    means = {name: _means(found, part) for name, part in parts.items()}
+    return [
+        {"against": against, "verify_cost": verify_cost, "temperature": name, **mean} for name, mean in means.items()
+    ]
 
 
-def _ratio(
-    found: dict[tuple[float, ...], tuple[float, str]], verify_cost: float, against: str, temperatures: list[float]
-) -> Row:
+def _means(found: dict[tuple[float, ...], tuple[float, str]], temperatures: list[float]) -> Row:
     chosen = {key: ratio for key, (ratio, _) in found.items() if key[0] in temperatures}
     worst = min(chosen, key=lambda key: chosen[key])
     return {
-        "against": against,
-        "verify_cost": verify_cost,
-        "temperature": f"{temperatures[0]:g}" if len(temperatures) == 1 else "all",
         "geometric_mean": round(geometric_mean(chosen.values()), 4),
         "worst": round(chosen[worst], 4),
         "worst_cell": dict(zip(CELL, worst, strict=True)) | {"other": found[worst][1]},
