@@ -15,8 +15,8 @@ RESULT = ROOT.parent / "benchmarks" / "results" / "goodput.json"
 MARK = re.compile(r"<!-- measured: (\w+) -->")
 MISSING = "*Not measured yet: run the command above.*"
 FIGURES = {
-    "goodput": "Speed-up against draft cost at each temperature, at verify cost 0.02",
-    "goodput-verify": "Speed-up against draft cost at each temperature, at verify cost 0.15",
+    "goodput": "At verify cost 0.02: speed-up against draft cost, at each temperature",
+    "goodput-verify": "At verify cost 0.15: speed-up against draft cost, at each temperature",
 }
 Data = dict[str, Any]
 
@@ -38,24 +38,31 @@ def about(data: Data) -> str:
 
 
 def ratios(data: Data) -> str:
-    """How much faster `goodput` is than others: a table for each verify cost."""
-    tables = []
+    """How much faster `goodput` is than others: a table for each verify cost, and where it does worst."""
+    parts = []
     for cost in dict.fromkeys(row["verify_cost"] for row in data["ratios"]):
         rows = [row for row in data["ratios"] if row["verify_cost"] == cost]
         temperatures = list(dict.fromkeys(row["temperature"] for row in rows))
-        lines = [["goodput /", *temperatures, "worst cell"], ["---"] * (len(temperatures) + 2)]
+        titles = [name if name == "all" else f"T = {name}" for name in temperatures]
+        lines, worst = [["goodput /", *titles, "worst cell"]], []
         for against in dict.fromkeys(row["against"] for row in rows):
             group = {row["temperature"]: row for row in rows if row["against"] == against}
-            means = [f"{group[temperature]['geometric_mean']:.3f}" for temperature in temperatures]
-            lines.append([against, *means, _worst(group["all"])])
-        tables += [f"Verify cost {cost:g}:", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n\n".join(tables)
+            means = [group[temperature]["geometric_mean"] for temperature in temperatures]
+            lines.append([against, *(f"{value:.3f}" for value in (*means, group["all"]["worst"]))])
+            worst.append(f"* {against}: {_place(group['all'])}")
+        parts += [f"At verify cost {cost:g}:", _table(lines), "The worst cells:", "\n".join(worst)]
+    return "\n\n".join(parts)
 
 
-def _worst(row: Data) -> str:
+def _place(row: Data) -> str:
     place = row["worst_cell"]
-    text = f"{row['worst']:.3f}, at temperature {place['temperature']:g} and draft cost {place['draft_cost']:g}"
-    return text if place["other"] == row["against"] else f"{text}, by `{place['other']}`"
+    text = f"temperature {place['temperature']:g}, draft cost {place['draft_cost']:g}"
+    return text if place["other"] == row["against"] else f"{text}, against `{place['other']}`"
+
+
+def _table(lines: list[list[str]]) -> str:
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def shelf(data: Data) -> str:
@@ -67,17 +74,16 @@ def shelf(data: Data) -> str:
         places = speeds.setdefault(row["policy"], [[] for _ in columns])
         places[columns.index((row["verify_cost"], row["temperature"]))].append(row["speedup"])
     means = {name: [geometric_mean(values) for values in places] for name, places in speeds.items()}
-    titles = [f"{temperature:g}, v = {cost:g}" for cost, temperature in columns]
-    lines = [["policy", *titles], ["---"] * (len(titles) + 1)]
+    titles = [f"T = {temperature:g}, v = {cost:g}" for cost, temperature in columns]
     order = sorted(means, key=lambda name: -geometric_mean(means[name]))
-    lines += [[f"`{name}`", *(f"{value:.2f}" for value in means[name])] for name in order]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [[f"`{name}`", *(f"{value:.2f}" for value in means[name])] for name in order]
+    return _table([["policy", *titles], *lines])
 
 
 def figures(data: Data) -> str:
     """Those that docs/figures.py has drawn."""
     drawn = {name: title for name, title in FIGURES.items() if (ROOT / "assets" / f"{name}.svg").exists()}
-    return "\n\n".join(f"![{title}](../assets/{name}.svg)" for name, title in drawn.items()) or MISSING
+    return "\n\n".join(f"{title}:\n\n![{title}](../assets/{name}.svg)" for name, title in drawn.items()) or MISSING
 
 
 PARTS: dict[str, Callable[[Data], str]] = {"about": about, "ratios": ratios, "shelf": shelf, "figures": figures}
