@@ -93,10 +93,10 @@ class Lanes(StoppingPolicy):
             return Signals(**dict(zip(names, seen, strict=True)))
 
         def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
-            (drafted, accepted, seconds), columns = lane[6:9], lane[9:]
+            (drafted, accepted, seconds), columns = lane[known : known + 3], lane[known + 3 :]
             drawn, signals = columns[:drawn_columns], columns[drawn_columns:]
             whole = RoundOutcome(
-                context=_context(*lane[:6]),
+                context=_context(*lane[:known]),
                 drafted=drafted,
                 accepted=accepted,
                 seconds=seconds,
@@ -105,10 +105,12 @@ class Lanes(StoppingPolicy):
             )
             return drafted, self.policy.learn(inner, whole)
 
+        before = _lanes_of(outcome.context)
+        known = len(before)
         drawn_tensors = _by_name(outcome.drawn, ("token", "probability"))
         drawn_columns = len(drawn_tensors)
         shown = _rows(outcome.drafted, outcome.accepted), (outcome.seconds,), _rows(*drawn_tensors)
-        lanes = (*_lanes_of(outcome.context), *chain(*shown), *_rows(*_by_name(outcome.signals, names)))
+        lanes = (*before, *chain(*shown), *_rows(*_by_name(outcome.signals, names)))
         asked = self._ask("learn", verb, state, lanes)
         return asked[1] if asked else state
 
@@ -166,7 +168,7 @@ def _rows(*values: Tensor) -> Lane:
 def _lanes_of(context: RoundContext) -> Lane:
     costs = context.costs
     seen = _rows(context.active, context.limit, context.last_token)
-    return *seen, costs.draft_step, costs.verify, costs.verify_token
+    return *seen, costs.draft_step, costs.verify, costs.verify_token, costs.verify_block
 
 
 def _context(active: Tensor, limit: Tensor, last_token: Tensor, *costs: Tensor) -> RoundContext:

@@ -63,7 +63,7 @@ class ReplayDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
-        costs = self._costs or Costs(UNSEEN, UNSEEN, UNSEEN)
+        costs = self._costs or Costs(UNSEEN, UNSEEN, UNSEEN, UNSEEN)
         return RoundContext(self._active, limit, costs, self._alone, self._trace.last_token[self._start])
 
     def propose(self, live: Tensor) -> Proposal:
@@ -192,12 +192,12 @@ def _run(
 
 def _each(costs: Sequence[FixedCosts]) -> Costs:
     """The costs of rows, [L] each."""
-    rows = [(cost.draft_step, cost.verify, cost.verify_token) for cost in costs]
-    return Costs(*torch.tensor(rows, dtype=torch.float64).unbind(1))
+    return Costs(*torch.tensor([cost.values for cost in costs], dtype=torch.float64).unbind(1))
 
 
 def priced(stats: Statistics, costs: FixedCosts) -> Statistics:
     """The same counts with what they take at `costs`: a policy's own time is not counted."""
     drafting = costs.draft_step * stats.draft_forwards
-    verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted
+    blocks = sum(stats.offered_by_position[:1])
+    verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted + costs.verify_block * blocks
     return replace(stats, seconds={**dict.fromkeys(PHASES, 0.0), "draft": drafting, "verify": verifying})
