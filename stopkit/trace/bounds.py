@@ -1,9 +1,9 @@
 """What no policy can beat, and what none should fall behind: bounds on a trace, at given costs.
 
 * hindsight: drafts exactly what will be accepted.
-* clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where S is
-  the product of the acceptance probabilities of the tokens that are drawn, β that of the position to come, c and v the
-  times of a draft step and of a block token in verification, and ρ the rate with which it is fastest on this trace.
+* clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where β is
+  that of the position to come, S the product of those before it in the block, c and v the times of a draft step and of a
+  block token in verification, and ρ the rate with which it is fastest on this trace.
 * best_static: the constant draft length that is the best on this trace.
 * autoregressive: no drafting.
 
@@ -47,10 +47,8 @@ def best_static(trace: Trace, costs: FixedCosts) -> Replay:
 
 def clairvoyant(trace: Trace, costs: FixedCosts) -> Replay:
     """The marginal rule with the true probabilities, at the best of many rates ρ."""
-    beta, acceptance = trace.columns["beta"].double(), trace.columns["acceptance"].double()
-    before = torch.cat([torch.ones_like(beta[:, :1]), acceptance[:, :-1]], 1).cumprod(1)
-    worth = before * beta
-    position = torch.arange(beta.shape[1])
+    worth = trace.columns["beta"].double().cumprod(1)
+    position = torch.arange(worth.shape[1])
     best, highest = autoregressive(trace, costs), hindsight(trace, costs).stats.tokens_per_second
     for rate in torch.linspace(best.stats.tokens_per_second, highest, RATES).tolist():
         wanted = worth >= rate * (costs.draft_step + costs.verify_token)
