@@ -1,10 +1,12 @@
-"""Draws the figures of docs/explanation from benchmarks/results/rules.json, which benchmarks/rules.py measures.
+"""Draws the figures of docs/explanation from benchmarks/results: rules.json, which benchmarks/rules.py measures, and
+goodput.json, which benchmarks/shelf.py measures. A result that is not there has no figures.
 
 python docs/figures.py
 """
 
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parent
-RESULT = ROOT.parent / "benchmarks" / "results" / "rules.json"
+RESULTS = ROOT.parent / "benchmarks" / "results"
 ASSETS = ROOT / "assets"
 INK, GRID = "#78828e", "#78828e40"
 COLOURS = ("#1f9e89", "#e07b39", "#7b6fd0", "#c2527a")
@@ -134,14 +136,58 @@ def bandit(data: Data) -> None:
     panels[1].legend(fontsize=8)
 
 
-FIGURES: dict[str, Callable[[Data], None]] = {
-    "adaedl-estimate": adaedl_estimate,
-    "adaedl-threshold": thresholds,
-    "bandit": bandit,
-    "calibration": calibration,
-    "joint-confidence": joint,
-    "lengths": lengths,
+SPEEDS = {
+    "clairvoyant": {"color": INK, "linestyle": "--"},
+    "goodput": {"color": COLOURS[0], "marker": "o"},
+    "best other, tuned at each cost": {"color": COLOURS[2], "marker": "o"},
+    "adaedl": {"color": COLOURS[1], "marker": "o"},
+    "autoregressive": {"color": INK, "linestyle": ":"},
 }
+"""Lines of the speed-up figures, and how they are drawn."""
+
+
+def speedup(data: Data, verify_cost: float) -> None:
+    """Speed-up against draft cost, at each temperature."""
+    rows = [row for row in data["rows"] if row["verify_cost"] == verify_cost]
+    temperatures = sorted({row["temperature"] for row in rows})
+    shape: Any = {"sharey": True, "squeeze": False, "layout": "constrained"}
+    figure, panels = plt.subplots(1, len(temperatures), figsize=(9, 3.2), **shape)
+    for temperature, panel in zip(temperatures, panels[0], strict=True):
+        here = [row for row in rows if row["temperature"] == temperature]
+        for name, style in SPEEDS.items():
+            best: dict[float, float] = {}
+            for row in here:
+                if _is(row, name):
+                    best[row["draft_cost"]] = max(row["speedup"], best.get(row["draft_cost"], 0))
+            panel.plot(list(best), list(best.values()), label=name, markersize=3, **style)
+        panel.set(xlabel="draft cost c", title=f"temperature {temperature:g}", xscale="log")
+        panel.set_xticks(list(best), [f"{cost:g}" for cost in best])
+        panel.minorticks_off()
+    panels[0][0].set_ylabel("speed-up")
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SPEEDS), fontsize=8)
+
+
+def _is(row: Data, line: str) -> bool:
+    if line.startswith("best other"):
+        return row["policy"] not in ("goodput", "clairvoyant", "hindsight")
+    return bool(row["policy"] == line)
+
+
+FIGURES: dict[str, dict[str, Callable[[Data], None]]] = {
+    "rules": {
+        "adaedl-estimate": adaedl_estimate,
+        "adaedl-threshold": thresholds,
+        "bandit": bandit,
+        "calibration": calibration,
+        "joint-confidence": joint,
+        "lengths": lengths,
+    },
+    "goodput": {
+        "goodput": partial(speedup, verify_cost=0.02),
+        "goodput-verify": partial(speedup, verify_cost=0.15),
+    },
+}
+"""By the result that they show."""
 
 
 def smooth(values: list[float], width: int) -> list[float]:
@@ -152,16 +198,23 @@ def smooth(values: list[float], width: int) -> list[float]:
 
 def main() -> None:
     """Draw all of them."""
-    data = json.loads(RESULT.read_text(encoding="utf-8"))["rows"][0]
     with mpl.rc_context(STYLE):
-        for name, draw in FIGURES.items():
-            draw(data)
-            axes: list[Axes] = plt.gcf().axes
-            for panel in axes:
-                panel.tick_params(length=0)
-            plt.tight_layout()
-            plt.savefig(ASSETS / f"{name}.svg", metadata={"Date": None, "Creator": None})
-            plt.close()
+        for result, figures in FIGURES.items():
+            if (path := RESULTS / f"{result}.json").exists():
+                document = json.loads(path.read_text(encoding="utf-8"))
+                for name, draw in figures.items():
+                    draw(document if result == "goodput" else document["rows"][0])
+                    _save(ASSETS / f"{name}.svg")
+
+
+def _save(path: Path) -> None:
+    axes: list[Axes] = plt.gcf().axes
+    for panel in axes:
+        panel.tick_params(length=0)
+    if not plt.gcf().get_layout_engine():
+        plt.tight_layout()
+    plt.savefig(path, metadata={"Date": None, "Creator": None})
+    plt.close()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Costs:
-    """A linear cost model. All fields are 0-dimensional float64 tensors, seconds, on the engine's device."""
+    """A cost model, linear in the length of a block but for the step from none to one.
+
+    All fields are 0-dimensional float64 tensors, seconds, on the engine's device.
+    """
 
     draft_step: Tensor
     """One draft forward."""
@@ -17,10 +20,16 @@ class Costs:
     """One target forward with an empty block."""
     verify_token: Tensor
     """What each block token adds to a target forward."""
+    verify_block: Tensor = None  # type: ignore[assignment]
+    """What a block adds to a target forward whatever its length; nothing if not given."""
+
+    def __post_init__(self) -> None:
+        if self.verify_block is None:
+            object.__setattr__(self, "verify_block", torch.zeros_like(self.verify))
 
     def verification(self, drafted: Tensor) -> Tensor:
         """Seconds to verify blocks of `drafted` tokens; same shape as `drafted`."""
-        return self.verify + self.verify_token * drafted
+        return self.verify + self.verify_token * drafted + self.verify_block * (drafted > 0)
 
 
 class FixedCosts(BaseModel):
@@ -31,32 +40,45 @@ class FixedCosts(BaseModel):
     draft_step: float = Field(ge=0, description="seconds of one draft forward")
     verify: float = Field(gt=0, description="seconds of one target forward with an empty block")
     verify_token: float = Field(default=0.0, ge=0, description="seconds that each block token adds to a target forward")
+    verify_block: float = Field(default=0.0, ge=0, description="seconds that a block adds to it whatever its length")
+
+    @property
+    def values(self) -> tuple[float, float, float, float]:
+        """In the order of the fields of `Costs`."""
+        return self.draft_step, self.verify, self.verify_token, self.verify_block
+
+    def verification(self, drafted: int) -> float:
+        """Seconds to verify a block of `drafted` tokens."""
+        return self.verify + self.verify_token * drafted + self.verify_block * (drafted > 0)
 
 
 class CostModel:
     """Keeps the costs of one engine. `fixed` wins over everything measured.
 
-    The draft step is a decayed mean; verification is a decayed least-squares line over block length. Before anything
-    is measured a draft step costs a tenth of a target step.
+    A draft step is a decayed mean. So is a target forward with an empty block; with tokens in it, it is a decayed
+    least-squares line over their number, which may lie above it. Before anything is measured a draft step costs a tenth
+    of a target step.
     """
 
     DECAY = 0.98
 
     def __init__(self, fixed: FixedCosts | None = None) -> None:
         self._fixed = fixed
-        self._draft_weight, self._draft_sum = 0.0, 0.0
-        self._line = [0.0] * 5  # decayed sums of 1, k, k², seconds, k·seconds
+        self._draft = [0.0] * 2  # decayed sums of 1, seconds
+        self._empty = [0.0] * 2
+        self._line = [0.0] * 5  # of 1, k, k², seconds, k·seconds
 
     def saw_draft_steps(self, seconds: float, steps: int) -> None:
         """Record `steps` draft forwards that took `seconds` together."""
         if steps:
-            self._draft_weight = self._draft_weight * self.DECAY + 1
-            self._draft_sum = self._draft_sum * self.DECAY + seconds / steps
+            self._draft = self._decayed(self._draft, 1.0, seconds / steps)
 
     def saw_verification(self, seconds: float, drafted: int) -> None:
         """Record one target forward over a block of `drafted` tokens."""
-        terms = (1.0, drafted, drafted**2, seconds, drafted * seconds)
-        self._line = [old * self.DECAY + new for old, new in zip(self._line, terms, strict=True)]
+        if drafted:
+            self._line = self._decayed(self._line, 1.0, drafted, drafted**2, seconds, drafted * seconds)
+        else:
+            self._empty = self._decayed(self._empty, 1.0, seconds)
 
     def costs(self, device: torch.device) -> Costs:
         """The costs as they are known now."""
@@ -67,14 +89,19 @@ class CostModel:
         """What a round of `steps` draft forwards and a block of `drafted` tokens took: `measured`, unless fixed."""
         if self._fixed is None:
             return measured
-        return self._fixed.draft_step * steps + self._fixed.verify + self._fixed.verify_token * drafted
+        return self._fixed.draft_step * steps + self._fixed.verification(drafted)
 
-    def _values(self) -> tuple[float, float, float]:
+    def _decayed(self, sums: list[float], *terms: float) -> list[float]:
+        return [old * self.DECAY + new for old, new in zip(sums, terms, strict=True)]
+
+    def _values(self) -> tuple[float, float, float, float]:
         if self._fixed:
-            return self._fixed.draft_step, self._fixed.verify, self._fixed.verify_token
+            return self._fixed.values
         n, k, kk, s, ks = self._line
         spread = n * kk - k * k
         slope = max(0.0, (n * ks - k * s) / spread) if spread > 1e-9 * max(1.0, n * n) else 0.0
-        base = max(1e-9, (s - slope * k) / n) if n else 1.0
-        step = self._draft_sum / self._draft_weight if self._draft_weight else base / 10
-        return step, base, slope
+        line = (s - slope * k) / n if n else None
+        empty = self._empty[1] / self._empty[0] if self._empty[0] else line
+        verify = max(1e-9, 1.0 if empty is None else empty)
+        step = self._draft[1] / self._draft[0] if self._draft[0] else verify / 10
+        return step, verify, slope, 0.0 if line is None else max(0.0, line - verify)

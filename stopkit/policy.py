@@ -100,9 +100,12 @@ class RoundOutcome:
     seconds: Tensor
     """0-dimensional float64, the whole round."""
     signals: Sequence[Signals] = ()
-    """What `admit` was shown, by position; rows that had stopped hold values without meaning."""
+    """What `admit` was shown, by position; rows that had stopped hold values without meaning.
+
+    How many there are says nothing: in a replay there can be more than any row of the batch was asked about.
+    """
     drawn: Sequence[Drawn] = ()
-    """What `extend` was shown, by position; rows that had stopped hold values without meaning."""
+    """What `extend` was shown, by position; likewise."""
 
     def judged(self, positions: int) -> tuple[Tensor, Tensor]:
         """Which of a block's first `positions` the target judged, and which it accepted, each [B, positions] bool.

@@ -85,11 +85,9 @@ class State:
 
     def where(self, chosen: Tensor, other: Self) -> Self:
         """Per row: this state where `chosen` (bool [B]) holds, else `other`; shared values are this state's."""
-
-        def choose(value: Tensor, old: Tensor) -> Tensor:
-            return value if value is old else value.where(_beside(chosen, value), old)
-
-        return self._each_row_value(choose, other)
+        return self._each_row_value(
+            lambda value, old: value if value is old else value.where(_beside(chosen, value), old), other
+        )
 
     def append(self, other: Self) -> Self:
         """The rows of `other` after these; shared values are this state's."""

@@ -32,12 +32,12 @@ CORRECTION_PRECISION = 2.0
 DECAY = 0.9995
 """Of what was learned, at every judged token: half is forgotten in 1,400."""
 SMOOTHING = 0.9
-OPTIMISM = 0.5
+OPTIMISM = 0.25
 """Standard deviations that are added to *next*'s constant: what is tried too rarely to be known is tried."""
 LEAST_CURVATURE = 0.01
 EDGE = 1e-3
 """Probabilities closer to 0 or 1 than this are as good as this."""
-TOKENS = 4096
+TOKENS = 8192
 """Hash buckets of tokens' corrections."""
 TRIGRAMS = 8191
 """Hash buckets of a sequence's trigrams; a prime, since packed trigrams are taken modulo it."""
@@ -60,7 +60,7 @@ def initial(batch_size: int, device: torch.device) -> State:
         },
         shared={
             "weights": weights,
-            "optimistic": weights.clone(),
+            "optimistic": weights + OPTIMISM * PRIOR_PRECISION**-0.5 * _constants(weights),
             "slopes": _slopes(weights),
             "precision": precision,
             "correction": weights.new_zeros(2, TOKENS),

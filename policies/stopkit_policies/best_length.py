@@ -2,7 +2,8 @@
 
 Rule: cap = argmax over K of (1 + Σ_{j≤K} Ŝ_j) / (1 + K·(c + v)), the expected tokens of a round over its time in
 target steps. Ŝ_j is the estimated probability that the first j tokens of a block are accepted, c = draft step /
-verification, v = added verification time a block token / verification. K = 0 does not speculate.
+verification, v = added verification time a block token / verification; what a block costs whatever its length, where
+an engine measures that, is added below. K = 0 does not speculate.
 
 Ŝ_j = Π_{i≤j} (w_i + m·a) / (n_i + m), where n_i counts the blocks in which token i was judged, w_i those in which it
 was accepted, both decayed by 0.95 at every new count. Counting by position given acceptance of all before, rather
@@ -45,7 +46,8 @@ class BestLength(StoppingPolicy):
         chance = (state["accepted"] + self.prior_weight * self.prior) / (state["judged"] + self.prior_weight)
         tokens = 1 + chance.cumprod(1).cumsum(1)
         lengths = torch.arange(1, self.max_draft + 1, device=chance.device)
-        rates = tokens / (1 + lengths * ((costs.draft_step + costs.verify_token) / costs.verify))
+        seconds = costs.draft_step * lengths + costs.verification(lengths)
+        rates = tokens * costs.verify / seconds
         rate, best = rates.max(1)
         best = torch.where(rate > 1, best + 1, 0)
         probes = state["rounds"] % self.probe_every == self.probe_every - 1

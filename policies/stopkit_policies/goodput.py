@@ -16,8 +16,8 @@ worth it, no later one is. docs/explanation/goodput.md derives the rule.
 
 * S and a come from an acceptance model that learns as it goes (`stopkit_policies.acceptance_model`).
 * ρ is the rate of the latest rounds, by the cost model; they count 0.98 of those after them.
-* A rule that does not speculate never sees what it misses: after 4 rounds without drafting it tries, after every try
-  that did not make it speculate it waits 1.5 times as long, 64 rounds at most.
+* A rule that does not speculate never sees what it misses: after 8 rounds without drafting it tries, after every try
+  that did not make it speculate it waits 1.25 times as long, 64 rounds at most.
 * In a batch a draft step and a column of the verification are paid once for all rows. A row's share is one over the
   rows that are expected to draft that far, by how far rows have drafted lately.
 
@@ -38,7 +38,7 @@ FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
 MEMORY = 0.98
 """Of past rounds, at every round, in ρ and in how far rows draft."""
 GAIN_MEMORY = 0.95
-FIRST_WAIT, LONGEST_WAIT, PATIENCE = 4.0, 64.0, 1.5
+FIRST_WAIT, LONGEST_WAIT, PATIENCE = 8.0, 64.0, 1.25
 """Rounds without drafting before the first try; at most; growth after a try in vain."""
 LONGEST = 64
 """Positions whose reach is told apart; those after share the last one's."""
@@ -74,7 +74,9 @@ class Goodput(StoppingPolicy):
         crowd = 1 + (rows - 1) * state["reach"]
         worth = rate * ((costs.draft_step + costs.verify_token) / costs.verify) * rows / crowd
         odds, state = acceptance_model.begin(state, context.last_token)
-        willing = odds.sigmoid() * (1 + state["gain"].clamp(min=0)) >= worth[0]
+        willing = (
+            odds.sigmoid() * (1 + state["gain"].clamp(min=0)) >= worth[0] + rate * costs.verify_block / costs.verify
+        )
         trial = state["skipped"] >= state["wait"]
         cap = context.limit.where(willing | trial, 0)
         after = torch.cat([worth[1:], worth[-1:]]).log().where(context.active.any(), state["worth"])

@@ -1,9 +1,9 @@
 """What no policy can beat, and what none should fall behind: bounds on a trace, at given costs.
 
 * hindsight: drafts exactly what will be accepted.
-* clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where S is
-  the product of the acceptance probabilities of the tokens that are drawn, β that of the position to come, c and v the
-  times of a draft step and of a block token in verification, and ρ the rate that the rule itself reaches.
+* clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where β is
+  that of the position to come, S the product of those before it in the block, c and v the times of a draft step and of a
+  block token in verification, and ρ the rate with which it is fastest on this trace.
 * best_static: the constant draft length that is the best on this trace.
 * autoregressive: no drafting.
 
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from stopkit.costs import FixedCosts
 from stopkit.statistics import Statistics
-from stopkit.trace.replay import Replay
+from stopkit.trace.replay import Replay, priced
 from stopkit.trace.trace import Trace
 
-ROUNDS_OF_DINKELBACH = 20
-"""Most improvements of ρ; three or four are enough."""
+RATES = 33
+"""Values of ρ that are tried, from autoregressive decoding's to hindsight's."""
 
 
 def bounds(trace: Trace, costs: FixedCosts) -> dict[str, Replay]:
@@ -46,20 +46,14 @@ def best_static(trace: Trace, costs: FixedCosts) -> Replay:
 
 
 def clairvoyant(trace: Trace, costs: FixedCosts) -> Replay:
-    """The marginal rule with the true probabilities, at the rate ρ that it reaches itself."""
-    beta, acceptance = trace.columns["beta"].double(), trace.columns["acceptance"].double()
-    before = torch.cat([torch.ones_like(beta[:, :1]), acceptance[:, :-1]], 1).cumprod(1)
-    worth = before * beta
-    position = torch.arange(beta.shape[1])
-    best = autoregressive(trace, costs)
-    for _ in range(ROUNDS_OF_DINKELBACH):
-        rate = best.stats.tokens_per_second
+    """The marginal rule with the true probabilities, at the best of many rates ρ."""
+    worth = trace.columns["beta"].double().cumprod(1)
+    position = torch.arange(worth.shape[1])
+    best, highest = autoregressive(trace, costs), hindsight(trace, costs).stats.tokens_per_second
+    for rate in torch.linspace(best.stats.tokens_per_second, highest, RATES).tolist():
         wanted = worth >= rate * (costs.draft_step + costs.verify_token)
         length = (wanted & (position < trace.drafted.unsqueeze(1))).cumprod(1).sum(1)
-        better = follow(trace, length, costs)
-        if better.speedup <= best.speedup * (1 + 1e-12):
-            break
-        best = better
+        best = max(best, follow(trace, length, costs), key=lambda found: found.speedup)
     return best
 
 
@@ -79,9 +73,7 @@ def follow(trace: Trace, length: Tensor, costs: FixedCosts) -> Replay:
         found[row].count_block(drafted, kept)
     for stats, tokens in zip(found, trace.lengths.tolist(), strict=True):
         stats.tokens, stats.draft_forwards, stats.target_forwards = tokens, stats.drafted, stats.rounds
-        verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted
-        stats.seconds |= {"draft": costs.draft_step * stats.drafted, "verify": verifying}
-    return Replay(costs, tuple(found))
+    return Replay(costs, tuple(priced(stats, costs) for stats in found))
 
 
 BOUNDS: dict[str, Callable[[Trace, FixedCosts], Replay]] = {

@@ -1,6 +1,7 @@
 """The costs that a trace is replayed at: given as numbers, or as the recording machine measured them."""
 
 from collections.abc import Iterable
+from statistics import fmean, linear_regression
 
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError
@@ -22,24 +23,25 @@ def cost_grid(draft: Iterable[float], verify: Iterable[float]) -> list[FixedCost
 
 
 def measured_costs(metadata: Metadata, path: str) -> FixedCosts:
-    """What the recording machine took, seconds, as the cost model of policies: a line over block length.
+    """What the recording machine took, seconds, as the cost model of policies.
 
-    The line goes through the time of the empty block, the target step, and is the nearest to the other times by least
-    squares. Policies and bounds are charged by one and the same line, so that no policy can gain from what the line
-    leaves out. Raises InputError if nothing was measured.
+    The target step is the time of an empty block; the others are the nearest line over their length by least squares,
+    which may begin above it. Policies and bounds are charged by one and the same model, so that no policy can gain from
+    what it leaves out. Raises InputError if nothing was measured.
     """
     if metadata.timings is None:
         raise InputError(f"{path}: holds no measured times; give --draft-cost and --verify-cost.")
-    step, times = metadata.timings.draft_step, metadata.timings.verify
-    squares = sum(length**2 for length in range(len(times)))
-    slope = sum(length * (time - times[0]) for length, time in enumerate(times)) / squares if squares else 0.0
-    return FixedCosts(draft_step=step, verify=times[0], verify_token=max(0.0, slope))
+    step, (empty, *blocks) = metadata.timings.draft_step, metadata.timings.verify
+    lengths = range(1, len(blocks) + 1)
+    slope = max(0.0, linear_regression(lengths, blocks).slope) if len(blocks) > 1 else 0.0
+    above = fmean(blocks) - slope * fmean(lengths) - empty if blocks else 0.0
+    return FixedCosts(draft_step=step, verify=empty, verify_token=slope, verify_block=max(0.0, above))
 
 
 def misfit(metadata: Metadata, costs: FixedCosts) -> float:
-    """How far the line is from the measured verification times at most, as a share of the time."""
+    """How far the model is from the measured verification times at most, as a share of the time."""
     times = metadata.timings.verify if metadata.timings else ()
     return max(
-        (abs(costs.verify + costs.verify_token * length - time) / time for length, time in enumerate(times)),
+        (abs(costs.verification(length) - time) / time for length, time in enumerate(times)),
         default=0.0,
     )

@@ -1,8 +1,8 @@
 """`Lanes`: one policy at work in many engines at once, each with a batch of one and a state and costs of its own.
 
 Rows of a batch may share what a policy learns. Lanes never do: what happens in a lane is what would happen in an engine
-that decodes one sequence at a time. Every verb is vectorised over the lanes (`torch.vmap`); a verb that cannot be,
-because it waits for the device, is asked lane by lane.
+that decodes one sequence at a time. Every verb is vectorised over the lanes; one that cannot be, because it waits for
+the device, is asked lane by lane.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +16,7 @@ from torch import Tensor
 from stopkit.costs import Costs
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
 from stopkit.state import State, Values
+from stopkit.trace.vectorised import vectorised
 
 Lane = tuple[Tensor, ...]
 """What a verb is shown; of all lanes together, the first dimension of each is the lanes."""
@@ -92,10 +93,10 @@ class Lanes(StoppingPolicy):
             return Signals(**dict(zip(names, seen, strict=True)))
 
         def verb(inner: State, lane: Lane) -> tuple[Tensor, State]:
-            (drafted, accepted, seconds), columns = lane[6:9], lane[9:]
+            (drafted, accepted, seconds), columns = lane[known : known + 3], lane[known + 3 :]
             drawn, signals = columns[:drawn_columns], columns[drawn_columns:]
             whole = RoundOutcome(
-                context=_context(*lane[:6]),
+                context=_context(*lane[:known]),
                 drafted=drafted,
                 accepted=accepted,
                 seconds=seconds,
@@ -104,10 +105,12 @@ class Lanes(StoppingPolicy):
             )
             return drafted, self.policy.learn(inner, whole)
 
+        before = _lanes_of(outcome.context)
+        known = len(before)
         drawn_tensors = _by_name(outcome.drawn, ("token", "probability"))
         drawn_columns = len(drawn_tensors)
         shown = _rows(outcome.drafted, outcome.accepted), (outcome.seconds,), _rows(*drawn_tensors)
-        lanes = (*_lanes_of(outcome.context), *chain(*shown), *_rows(*_by_name(outcome.signals, names)))
+        lanes = (*before, *chain(*shown), *_rows(*_by_name(outcome.signals, names)))
         asked = self._ask("learn", verb, state, lanes)
         return asked[1] if asked else state
 
@@ -117,13 +120,13 @@ class Lanes(StoppingPolicy):
             return None
 
         def one(values: Values, *lane: Tensor) -> tuple[Tensor, Values]:
-            inner = self._form.filled(values)
-            decision, new = verb(inner, lane)
-            return decision, {} if new is inner and name not in self._one_by_one else new.flat()
+            decision, new = verb(self._form.filled(values), lane)
+            kept = {} if name in self._one_by_one else values
+            return decision, {place: value for place, value in new.flat().items() if value is not kept.get(place)}
 
         if name not in self._one_by_one:
             try:
-                return _answer(torch.vmap(one)(dict(state.rows), *lanes), state)
+                return _answer(vectorised(one, state.rows, lanes), state)
             except RuntimeError:
                 self._one_by_one.add(name)
         return _answer(_one_by_one(one, state.rows, lanes), state)
@@ -165,7 +168,7 @@ def _rows(*values: Tensor) -> Lane:
 def _lanes_of(context: RoundContext) -> Lane:
     costs = context.costs
     seen = _rows(context.active, context.limit, context.last_token)
-    return *seen, costs.draft_step, costs.verify, costs.verify_token
+    return *seen, costs.draft_step, costs.verify, costs.verify_token, costs.verify_block
 
 
 def _context(active: Tensor, limit: Tensor, last_token: Tensor, *costs: Tensor) -> RoundContext:
@@ -177,7 +180,7 @@ _ALONE = torch.ones((), dtype=torch.long)
 
 def _answer(answer: tuple[Tensor, Values], state: State) -> tuple[Tensor, State]:
     decision, values = answer
-    return decision.squeeze(1), State(rows=values) if values else state
+    return decision.squeeze(1), State(rows={**state.rows, **values}) if values else state
 
 
 def _one_by_one(one: Callable[..., tuple[Tensor, Values]], values: Values, lanes: Lane) -> tuple[Tensor, Values]:

@@ -63,7 +63,7 @@ class ReplayDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
-        costs = self._costs or Costs(UNSEEN, UNSEEN, UNSEEN)
+        costs = self._costs or Costs(UNSEEN, UNSEEN, UNSEEN, UNSEEN)
         return RoundContext(self._active, limit, costs, self._alone, self._trace.last_token[self._start])
 
     def propose(self, live: Tensor) -> Proposal:
@@ -146,13 +146,26 @@ def replay(
         raise InputError(f"policy {policy.kind!r}: {reason}.")
     if "hidden_state" in policy.required_signals:
         trace = trace.with_hidden_state
+    found = _unpriced(trace, policy, tick)
+    found = found * len(costs) if found else _run(trace, policy, costs, tick)
+    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
+
+
+def _unpriced(trace: Trace, policy: StoppingPolicy, tick: Callable[[float], None]) -> list[list[Statistics]] | None:
+    """The counts of every sequence, whatever the costs; None if the policy looks at them."""
+    if policy.couples_rows and not _carries(policy):
+        return None  # its rows mind each other for another reason: they have to be lanes
     try:
-        found = _run(trace, policy, None, tick) * len(costs)
+        return _run(trace, policy, None, tick)
     except PolicyError as error:
         if not isinstance(error.__cause__, CostsSeen):
             raise
-        found = _run(trace, policy, costs, tick)
-    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
+        return None
+
+
+def _carries(policy: StoppingPolicy) -> bool:
+    """Whether a sequence begins with what was learned in those before."""
+    return policy.init(1, torch.device("cpu")).couples_rows
 
 
 def _run(
@@ -160,9 +173,9 @@ def _run(
 ) -> list[list[Statistics]]:
     """The counts of every sequence at each of `costs`, or once if there are none."""
     worlds, count = len(costs or [None]), len(trace.sequences)
-    carries = policy.init(1, trace.output.device).couples_rows
+    carries = _carries(policy)
     width = 1 if carries else max(1, WIDTH // worlds)
-    lanes = Lanes(policy=policy) if costs or (policy.couples_rows and not carries) else None
+    lanes = Lanes(policy=policy) if costs else None
     found: list[list[Statistics]] = [[] for _ in range(worlds)]
     state: State | None = None
     for chunk in torch.split(torch.arange(count), width):
@@ -179,12 +192,12 @@ def _run(
 
 def _each(costs: Sequence[FixedCosts]) -> Costs:
     """The costs of rows, [L] each."""
-    rows = [(cost.draft_step, cost.verify, cost.verify_token) for cost in costs]
-    return Costs(*torch.tensor(rows, dtype=torch.float64).unbind(1))
+    return Costs(*torch.tensor([cost.values for cost in costs], dtype=torch.float64).unbind(1))
 
 
 def priced(stats: Statistics, costs: FixedCosts) -> Statistics:
     """The same counts with what they take at `costs`: a policy's own time is not counted."""
     drafting = costs.draft_step * stats.draft_forwards
-    verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted
+    blocks = sum(stats.offered_by_position[:1])
+    verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted + costs.verify_block * blocks
     return replace(stats, seconds={**dict.fromkeys(PHASES, 0.0), "draft": drafting, "verify": verifying})

@@ -92,17 +92,19 @@ def test_default_costs(run: Run, path: Path) -> None:
 
 
 def test_measured_costs(run: Run, tmp_path: Path) -> None:
-    timings = Timings(draft_step=0.001, verify=(0.01, 0.0102, 0.0108))
+    timings = Timings(draft_step=0.001, verify=(0.01, 0.0112, 0.0118, 0.0121))
     path = write(tmp_path / "t.parquet", by_chance(5, LENGTHS), timings)
     done = run(
         "trace", "replay", path, "--policy", "static:length=2", "--measured-costs", "--json", tmp_path / "o.json"
     )
     rows = json.loads((tmp_path / "o.json").read_text())["rows"]
-    slope = (1 * 0.0002 + 2 * 0.0008) / 5  # least squares through the first point
+    slope, above = 0.00045, 0.0117 - 2 * 0.00045 - 0.01  # least squares over 1, 2, 3; what it has at 0 beyond 0.01
     assert all(row["draft_cost"] == pytest.approx(0.1) for row in rows)
     assert all(row["verify_cost"] == pytest.approx(slope / 0.01) for row in rows)
     static, autoregressive = rows[0], rows[-1]
-    assert static["seconds"]["verify"] == pytest.approx(0.01 * static["rounds"] + slope * static["drafted"])
+    assert static["seconds"]["verify"] == pytest.approx(
+        0.01 * static["rounds"] + slope * static["drafted"] + above * static["offered_by_position"][0]
+    )
     assert autoregressive["tokens_per_second"] == pytest.approx(100)
     assert autoregressive["speedup"] == pytest.approx(1)
     assert f"misses the times to verify by {abs(0.0102 - 0.01 - slope) / 0.0102:.1%} at most" in done.stdout

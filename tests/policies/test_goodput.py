@@ -116,8 +116,9 @@ def test_a_block_must_be_worth_beginning(first: float, gain: float, cap: int) ->
 
 def test_waits_between_tries() -> None:
     """With a draft step of 100 nothing pays. Tries come after 4 rounds without, then 6, then 9."""
-    policy, state, drafting = Goodput(), state_with(), []
+    policy, drafting = Goodput(), list[int]()
     with patch.dict(vars(goodput), FIRST_WAIT=4.0, PATIENCE=1.5, LONGEST_WAIT=64.0):
+        state = state_with()
         for number in range(24):
             before = context(draft_step=100)
             cap, state = policy.plan(state, before)

@@ -99,9 +99,7 @@ class Alone(ReplayDecoding):
     def context(self) -> RoundContext:
         context = super().context()
         costs = context.costs
-        return replace(
-            context, costs=Costs(*(value[0] for value in (costs.draft_step, costs.verify, costs.verify_token)))
-        )
+        return replace(context, costs=Costs(*(value[0] for value in vars(costs).values())))
 
     def verify(self) -> Verdict:
         accepted, seconds = super().verify()

@@ -90,7 +90,10 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
 
 
 BAD_SPECS = [
-    ("adadel", r"^policy\.kind: unknown kind 'adadel'\. Did you mean 'adaedl'\? There is: adaedl, all_of, "),
+    (
+        "adadel",
+        r"^policy\.kind: unknown kind 'adadel'\. Did you mean 'adaedl'\? There is: acceptance_head, adaedl, all_of, ",
+    ),
     ("os.system", r"^policy\.kind: unknown kind 'os\.system'\. There is: "),
     ("static:length=-1", r"^policy\.length: input should be greater than or equal to 0; got -1\.$"),
     ("static:length=two", r"^policy\.length: input should be a valid integer.*got 'two'\.$"),

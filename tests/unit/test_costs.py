@@ -23,6 +23,17 @@ def test_a_line_is_found() -> None:
     assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.012])
 
 
+def test_a_block_may_cost_more_than_its_tokens() -> None:
+    model = CostModel()
+    for drafted in (0, 3, 1, 5, 2, 0):
+        model.saw_verification(0.01 + (0.004 + 0.0005 * drafted if drafted else 0), drafted)
+    costs = model.costs(CPU)
+    assert [float(costs.verify), float(costs.verify_token), float(costs.verify_block)] == pytest.approx(
+        [0.01, 0.0005, 0.004]
+    )
+    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.016])
+
+
 def test_blocks_of_one_length_tell_nothing_of_the_slope() -> None:
     model = CostModel()
     for _ in range(5):

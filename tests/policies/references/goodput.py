@@ -70,7 +70,12 @@ class Goodput(Reading):
         self.tokens, self.time = rule.FIRST_RATE * rule.FIRST_ROUNDS, rule.FIRST_ROUNDS
         self.gain, self.skipped, self.wait = 0.0, 0.0, rule.FIRST_WAIT
         self.reach, self.worth = [1.0] * rule.LONGEST, [0.0] * rule.LONGEST
-        self.weights = self.optimistic = [list(row) for row in model.PRIOR]
+        self.weights = [list(row) for row in model.PRIOR]
+        deviation = 1 / math.sqrt(model.PRIOR_PRECISION)
+        self.optimistic = [
+            [weight + hope * deviation for weight, hope in zip(row, self.hope(which), strict=True)]
+            for which, row in enumerate(self.weights)
+        ]
         self.precision = [identity(len(PLAIN), model.PRIOR_PRECISION)] * 2
         self.correction = [[0.0] * model.TOKENS] * 2
         self.certainty = [[model.CORRECTION_PRECISION] * model.TOKENS] * 2
@@ -196,6 +201,11 @@ class Goodput(Reading):
             list, zip(*made, strict=True)
         )
 
+    @staticmethod
+    def hope(which: int) -> list[float]:
+        """How many standard deviations are added to each weight: to the constants of *next* only."""
+        return [which * model.OPTIMISM * (name in ("text", "beginning")) for name in PLAIN]
+
     def stepped(
         self, which: int, lessons: Sequence[tuple[list[float], int, bool]], memory: float
     ) -> tuple[list[float], list[float], Matrix, list[float], list[float]]:
@@ -219,10 +229,7 @@ class Goodput(Reading):
             owed[where] += missed
         covariance = inverse(precision)
         moved = [old + dot(row, gradient) for old, row in zip(weights, covariance, strict=True)]
-        hoped = [
-            which * model.OPTIMISM * math.sqrt(covariance[number][number]) * (name in ("text", "beginning"))
-            for number, name in enumerate(PLAIN)
-        ]
+        hoped = [hope * math.sqrt(covariance[number][number]) for number, hope in enumerate(self.hope(which))]
         correction = [
             old + more / sure for old, more, sure in zip(self.correction[which], owed, certainty, strict=True)
         ]
