@@ -145,7 +145,8 @@ def _beside(flags: Tensor, value: Tensor) -> Tensor:
 
 def _put(values: Values, new: Values) -> Values:
     """With what is new of these; the same mapping if nothing is, since it is asked at every draft step."""
-    return values if new.keys().isdisjoint(values) else {name: new.get(name, old) for name, old in values.items()}
+    changed = any(name in values for name in new)
+    return {name: new.get(name, old) for name, old in values.items()} if changed else values
 
 
 def _at(values: Values, places: Values) -> Values:

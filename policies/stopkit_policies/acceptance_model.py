@@ -61,7 +61,7 @@ def initial(batch_size: int, device: torch.device) -> State:
         shared={
             "weights": weights,
             "optimistic": weights + OPTIMISM * PRIOR_PRECISION**-0.5 * _constants(weights),
-            "slopes": weights.new_zeros(2, 2),
+            "slopes": _slopes(weights),
             "precision": precision,
             "correction": weights.new_zeros(2, TOKENS),
             "certainty": weights.new_full((2, TOKENS), CORRECTION_PRECISION),
@@ -79,14 +79,13 @@ def begin(state: State, last_token: Tensor) -> tuple[Tensor, State]:
         here=_onwards(whole),
         trigrams=state["trigrams"].scatter(1, (whole % TRIGRAMS).unsqueeze(1), True),
         base=weights[:, TEXT] + agreement.unsqueeze(1) * weights[:, AGREEMENT],
-        slopes=torch.stack([weights[:, LOGIT], weights[:, SEEN]]),
     )
 
 
 def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
     """Log-odds [B, 2] that the drawn `token` [B] and the one after it will be accepted; `confidence` is q(x) [B].
 
-    With the value of `here` after the token. This is asked at every draft step; what need not be is done by `begin`.
+    With the value of `here` after the token. Asked at every draft step: what need not be is done by the others.
     """
     whole = state["here"] + token
     seen = state["trigrams"].gather(1, (whole % TRIGRAMS).unsqueeze(1))
@@ -128,30 +127,38 @@ def _features(agreement: Tensor, confidence: Tensor, seen: Tensor) -> Tensor:
 
 def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor, kept: Tensor) -> State:
     """Both regressions after the judged positions; features [2, B, n, F], buckets [2, B, n]."""
-    weights, correction, bucket = state["weights"], state["correction"], bucket.flatten(1)
-    own = correction.gather(1, bucket).view(2, *judged.shape)
-    chance = (torch.einsum("mbnf,mf->mbn", features, weights) + own).sigmoid()
+    weights, correction = state["weights"], state["correction"]
+    features, bucket, judged, kept = features.flatten(1, 2), bucket.flatten(1), judged.flatten(), kept.flatten()
+    own = correction.gather(1, bucket)
+    chance = ((features @ weights.unsqueeze(2)).squeeze(2) + own).sigmoid()
     missed = (kept.to(chance.dtype) - chance).where(judged, 0.0)
     curvature = (chance * (1 - chance)).clamp(min=LEAST_CURVATURE).where(judged, 0.0)
     memory = DECAY ** judged.sum().to(chance.dtype)
 
-    prior = PRIOR_PRECISION * torch.eye(features.shape[-1], dtype=chance.dtype, device=chance.device)
-    precision = memory * state["precision"] + (1 - memory) * prior
-    precision = precision + torch.einsum("mbn,mbnf,mbng->mfg", curvature, features, features)
-    covariance = torch.linalg.inv(precision)
-    moved = weights + torch.einsum("mfg,mbng,mbn->mf", covariance, features, missed)
+    prior = (1 - memory) * PRIOR_PRECISION * torch.eye(features.shape[2], dtype=chance.dtype, device=chance.device)
+    precision = memory * state["precision"] + prior
+    precision = torch.baddbmm(precision, (features * curvature.unsqueeze(2)).mT, features)
+    covariance = torch.linalg.inv_ex(precision).inverse  # inv would wait for the device, to see whether it went well
+    moved = weights + (covariance @ (features.mT @ missed.unsqueeze(2))).squeeze(2)
 
     certainty = memory * state["certainty"] + (1 - memory) * CORRECTION_PRECISION
-    certainty = certainty.scatter_add(1, bucket, curvature.flatten(1))
-    owed = torch.zeros_like(correction).scatter_add(1, bucket, missed.flatten(1))
+    certainty = certainty.scatter_add(1, bucket, curvature)
+    owed = torch.zeros_like(correction).scatter_add(1, bucket, missed)
     hope = OPTIMISM * covariance.diagonal(dim1=1, dim2=2).sqrt() * _constants(weights)
+    optimistic = (moved + hope).where(judged.any(), state["optimistic"])
     return state.put(
         weights=moved,
-        optimistic=(moved + hope).where(judged.any(), state["optimistic"]),
+        optimistic=optimistic,
+        slopes=_slopes(optimistic),
         precision=precision,
         correction=correction + owed / certainty,
         certainty=certainty,
     )
+
+
+def _slopes(weights: Tensor) -> Tensor:
+    """[2, 2]: what the features that a drawn token decides count, for *own* and *next*; ready for `drawn`."""
+    return torch.stack([weights[:, LOGIT], weights[:, SEEN]])
 
 
 def _constants(weights: Tensor) -> Tensor:

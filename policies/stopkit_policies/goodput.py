@@ -79,7 +79,7 @@ class Goodput(StoppingPolicy):
         )
         trial = state["skipped"] >= state["wait"]
         cap = context.limit.where(willing | trial, 0)
-        after = torch.cat([worth[1:], worth[-1:]]).log()
+        after = torch.cat([worth[1:], worth[-1:]]).log().where(context.active.any(), state["worth"])
         return cap, state.put(joint=torch.zeros_like(state["joint"]), worth=after)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:

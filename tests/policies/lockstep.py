@@ -108,8 +108,9 @@ def _round(
     ends = [tape.below(VOCABULARY + 1) - 1 for _ in rows]
     known = (torch.tensor(value) for value in (active, limits, size, ends))
     context = RoundContext(next(known), next(known), costs, *known)
-    for row, end in zip(rows, ends, strict=True):
-        row.prepare(run.costs, size, end)
+    if any(active):
+        for row, end in zip(rows, ends, strict=True):
+            row.prepare(run.costs, size, end)
 
     caps = [row.plan(limit, run.costs, size) if on else 0 for row, limit, on in zip(rows, limits, active, strict=True)]
     said = torch.minimum(policy.plan(controller.state, context)[0], context.limit)

@@ -75,10 +75,10 @@ def state_with(batch_size: int = 1, **values: Any) -> State:
     return state.put(**{name: value.expand_as(state[name]) for name, value in given.items()})
 
 
-def sure(*chances: float) -> dict[str, list[list[float]]]:
+def sure(*chances: float) -> dict[str, Any]:
     """Weights with which a drawn token is accepted by chances[0], the one after it by [1], a block's first by [2]."""
     own, following, first = (math.log(chance / (1 - chance)) if chance < 1 else 40.0 for chance in chances)
-    return {"optimistic": [[own, 0, 0, 0, 0], [following, 0, 0, 0, first]]}
+    return {"slopes": 0.0, "optimistic": [[own, 0, 0, 0, 0], [following, 0, 0, 0, first]]}
 
 
 def extends(state: State, position: int = 0) -> tuple[bool, State]:

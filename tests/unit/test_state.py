@@ -25,6 +25,15 @@ def test_where_mixes_rows() -> None:
     assert mixed.parts[0].shared["all"].tolist() == 10
 
 
+def test_what_did_not_change_is_not_copied() -> None:
+    old = State(rows={"big": torch.zeros(3, 9), "x": torch.zeros(3)}, shared={"all": torch.zeros(1)})
+    new = old.put(x=torch.ones(3))
+    kept = new.where(torch.tensor([True, False, True]), old)
+    assert kept.rows["big"] is old.rows["big"]
+    assert kept.rows["x"].tolist() == [1, 0, 1]
+    assert new.shared is old.shared
+
+
 def test_couples_rows() -> None:
     assert state().couples_rows
     assert not State(rows={"x": torch.zeros(2)}).couples_rows

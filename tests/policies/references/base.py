@@ -84,7 +84,7 @@ class Reading:
         return KINDS[fields.pop("kind")](**fields)
 
     def prepare(self, costs: Seconds, batch_size: int, last_token: int) -> None:
-        """What is the same for all sequences, and what is known of each, before a round; also if it has no part."""
+        """What is known before a round that some sequence has a part in, even if this one has none."""
         for member in self.members:
             member.prepare(costs, batch_size, last_token)
 

@@ -61,20 +61,25 @@ def packed(last_two: tuple[int, int]) -> int:
 
 class Goodput(Reading):
     carry_over = True
-    learned = ("tokens", "time", "gain", "reach", "skipped", "wait")
-    learned += ("weights", "optimistic", "precision", "correction", "certainty")
+    learned = (
+        *("tokens", "time", "gain", "reach", "skipped", "wait"),
+        *("weights", "optimistic", "precision", "correction", "certainty"),
+    )
 
     def __init__(self) -> None:
         self.tokens, self.time = rule.FIRST_RATE * rule.FIRST_ROUNDS, rule.FIRST_ROUNDS
         self.gain, self.skipped, self.wait = 0.0, 0.0, rule.FIRST_WAIT
         self.reach, self.worth = [1.0] * rule.LONGEST, [0.0] * rule.LONGEST
         self.weights = self.optimistic = [list(row) for row in model.PRIOR]
-        self.slopes = [[0.0, 0.0], [0.0, 0.0]]
         self.precision = [identity(len(PLAIN), model.PRIOR_PRECISION)] * 2
         self.correction = [[0.0] * model.TOKENS] * 2
         self.certainty = [[model.CORRECTION_PRECISION] * model.TOKENS] * 2
         self.joint, self.agreement, self.base = 0.0, 0.0, [0.0, 0.0]
         self.two, self.now, self.held = (0, 0), (0, 0), set[int]()
+
+    @property
+    def slopes(self) -> Matrix:
+        return [[weights[PLAIN.index(name)] for weights in self.optimistic] for name in ("logit", "seen")]
 
     @property
     def before(self) -> int:
@@ -96,7 +101,6 @@ class Goodput(Reading):
         self.bar = [token * rows / (1 + (rows - 1) * reach) for reach in self.reach]
         after = [*self.bar[1:], self.bar[-1]]
         self.worth = [math.log(bar) if bar > 0 else -math.inf for bar in after]
-        self.slopes = [[weights[PLAIN.index(name)] for weights in self.optimistic] for name in ("logit", "seen")]
 
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
         self.held = {*self.held, place(self.two, self.last)}
