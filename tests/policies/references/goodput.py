@@ -70,7 +70,12 @@ class Goodput(Reading):
         self.tokens, self.time = rule.FIRST_RATE * rule.FIRST_ROUNDS, rule.FIRST_ROUNDS
         self.gain, self.skipped, self.wait = 0.0, 0.0, rule.FIRST_WAIT
         self.reach, self.worth = [1.0] * rule.LONGEST, [0.0] * rule.LONGEST
-        self.weights = self.optimistic = [list(row) for row in model.PRIOR]
+        self.weights = [list(row) for row in model.PRIOR]
+        hope = model.OPTIMISM / math.sqrt(model.PRIOR_PRECISION)
+        self.optimistic = [
+            [weight + which * hope * (name in ("text", "beginning")) for name, weight in zip(PLAIN, row, strict=True)]
+            for which, row in enumerate(model.PRIOR)
+        ]
         self.precision = [identity(len(PLAIN), model.PRIOR_PRECISION)] * 2
         self.correction = [[0.0] * model.TOKENS] * 2
         self.certainty = [[model.CORRECTION_PRECISION] * model.TOKENS] * 2
