@@ -2,8 +2,8 @@
 
 * hindsight: drafts exactly what will be accepted.
 * clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where β is
-  that of the position to come, S the product of those before it in the block, c and v the times of a draft step and of a
-  block token in verification, and ρ the rate with which it is fastest on this trace.
+  that of the position to come, S the product of those before it in the block, c and v the times of a draft step and of
+  a block token in verification, and ρ the rate with which it is fastest on this trace.
 * best_static: the constant draft length that is the best on this trace.
 * autoregressive: no drafting.
 

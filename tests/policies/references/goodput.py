@@ -71,10 +71,10 @@ class Goodput(Reading):
         self.gain, self.skipped, self.wait = 0.0, 0.0, rule.FIRST_WAIT
         self.reach, self.worth = [1.0] * rule.LONGEST, [0.0] * rule.LONGEST
         self.weights = [list(row) for row in model.PRIOR]
-        deviation = 1 / math.sqrt(model.PRIOR_PRECISION)
+        hope = model.OPTIMISM / math.sqrt(model.PRIOR_PRECISION)
         self.optimistic = [
-            [weight + hope * deviation for weight, hope in zip(row, self.hope(which), strict=True)]
-            for which, row in enumerate(self.weights)
+            [weight + which * hope * (name in ("text", "beginning")) for name, weight in zip(PLAIN, row, strict=True)]
+            for which, row in enumerate(model.PRIOR)
         ]
         self.precision = [identity(len(PLAIN), model.PRIOR_PRECISION)] * 2
         self.correction = [[0.0] * model.TOKENS] * 2
@@ -201,11 +201,6 @@ class Goodput(Reading):
             list, zip(*made, strict=True)
         )
 
-    @staticmethod
-    def hope(which: int) -> list[float]:
-        """How many standard deviations are added to each weight: to the constants of *next* only."""
-        return [which * model.OPTIMISM * (name in ("text", "beginning")) for name in PLAIN]
-
     def stepped(
         self, which: int, lessons: Sequence[tuple[list[float], int, bool]], memory: float
     ) -> tuple[list[float], list[float], Matrix, list[float], list[float]]:
@@ -229,7 +224,10 @@ class Goodput(Reading):
             owed[where] += missed
         covariance = inverse(precision)
         moved = [old + dot(row, gradient) for old, row in zip(weights, covariance, strict=True)]
-        hoped = [hope * math.sqrt(covariance[number][number]) for number, hope in enumerate(self.hope(which))]
+        hoped = [
+            which * model.OPTIMISM * math.sqrt(covariance[number][number]) * (name in ("text", "beginning"))
+            for number, name in enumerate(PLAIN)
+        ]
         correction = [
             old + more / sure for old, more, sure in zip(self.correction[which], owed, certainty, strict=True)
         ]
