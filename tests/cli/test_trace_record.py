@@ -89,6 +89,7 @@ def test_interrupted_and_resumed(
     run: Run, arguments: list[object], path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     complete, handler = Recording.run, signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 
     def interrupted(self: Recording, path: Path, resume: bool, begin: Any, tick: Any) -> None:
         def then(rollouts: Any) -> None:
@@ -101,6 +102,7 @@ def test_interrupted_and_resumed(
     with monkeypatch.context() as changed:
         changed.setattr(Recording, "run", interrupted)
         done = run(*arguments)
+    signal.signal(signal.SIGINT, before)
     assert done.exit_code == 130
     assert done.stdout.startswith(f"{path}: 12 tokens, ")
     assert done.stderr.split("\n") == [
