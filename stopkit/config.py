@@ -15,7 +15,7 @@ from stopkit.policy import StoppingPolicy
 from stopkit.validation import did_you_mean, validated
 
 SECTIONS = ("policy", "engine", "generation")
-DEFAULT_POLICY = "adaedl"
+DEFAULT_POLICY = "goodput"
 DEFAULT_ENGINE = {"kind": "eager"}
 ALIASES = {"autoregressive": {"kind": "static", "length": 0}}
 """Names for a policy with its parameters set."""

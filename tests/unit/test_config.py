@@ -54,7 +54,7 @@ def test_three_formats_give_one_config(tmp_path: Path) -> None:
 
 def test_defaults_and_overrides(tmp_path: Path) -> None:
     config = load_config()
-    assert (config.policy.kind, config.engine.kind) == ("adaedl", "eager")
+    assert (config.policy.kind, config.engine.kind) == ("goodput", "eager")
     path = write(tmp_path, "a.toml", TOML)
     config = load_config(path, {"policy": "static:length=2", "generation": {"temperature": 0.0}})
     assert config.policy == load_policy("static:length=2")
