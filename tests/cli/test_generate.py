@@ -79,8 +79,10 @@ def texts(run: Run, *arguments: object) -> list[str]:
     return [row["text"] for row in json.loads(done.stdout)["rows"]]
 
 
-def test_the_batch_size_changes_no_text(run: Run, models: list[str], prompt_file: Path) -> None:
-    common = ("--prompt-file", prompt_file, *models, "--max-new-tokens", 12, "--temperature", 0.8)
+def test_the_batch_size_changes_no_text_where_rows_share_nothing(
+    run: Run, models: list[str], prompt_file: Path
+) -> None:
+    common = ("--policy", "adaedl", "--prompt-file", prompt_file, *models, "--max-new-tokens", 12, "--temperature", 0.8)
     alone = texts(run, *common)
     assert len(set(alone)) == len(PROMPTS)
     assert texts(run, *common, "--batch-size", 2) == alone
