@@ -106,7 +106,7 @@ def held_out_prompts(count: int, max_chars: int = 600, min_chars: int = 200) -> 
     that what follows is a body. The list depends on nothing but the installed standard library.
     """
     root = standard_library()
-    per_module = [_function_heads(path, max_chars, min_chars) for path in sorted(_matching(root, HELD_OUT))]
+    per_module = [function_heads(path, max_chars, min_chars) for path in sorted(_matching(root, HELD_OUT))]
     deepest = max((len(heads) for heads in per_module), default=0)
     rounds = [heads[depth] for depth in range(deepest) for heads in per_module if depth < len(heads)]
     if len(rounds) < count:
@@ -114,7 +114,8 @@ def held_out_prompts(count: int, max_chars: int = 600, min_chars: int = 200) -> 
     return rounds[:count]
 
 
-def _function_heads(path: Path, max_chars: int, min_chars: int) -> list[str]:
+def function_heads(path: Path, max_chars: int = 600, min_chars: int = 200) -> list[str]:
+    """The unfinished functions of one Python file, in order; what each is, `held_out_prompts` says."""
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
     heads = []
