@@ -26,7 +26,7 @@ OWN, NEXT = range(2)
 """The regressions."""
 PRIOR = ((0.3, 0.45, 0.3, 1.0, 0.0), (0.3, 0.3, 0.3, 0.1, 0.3))
 """Weights before anything is learned: acceptance of a half or more, rising with the draft's confidence."""
-PRIOR_PRECISION = 5.0
+PRIOR_PRECISION = 1.0
 CORRECTION_PRECISION = 2.0
 """How much is assumed to be known: of each weight, and of a token's correction; in units of p·(1 − p) a token."""
 DECAY = 0.9995

@@ -73,8 +73,8 @@ class Rounds:
             ),
             "limit": number(self.longest, by_round),
             "end": number(self.longest, by_round),
-            "last": torch.randint(0, self.vocabulary, by_round, generator=generator),
             "finish": number(self.rounds, by_round[:1]).unsqueeze(1).expand(by_round),
+            "last": torch.randint(0, self.vocabulary, by_round, generator=generator),
         }
         return {name: value.to(self.device) for name, value in made.items()}
 

@@ -323,7 +323,7 @@ def a_draft_gone_bad_is_drawn_from(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("a_target_gone_bad_is_an_error")
 def a_target_gone_bad_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "_finite", lambda logits: torch.ones(logits.shape[:-1], dtype=torch.bool))
+    patch.setattr(decoding, "finite", lambda logits: torch.ones(logits.shape[:-1], dtype=torch.bool))
 
 
 @caught_by("wrong_prompts_are_refused")
