@@ -130,16 +130,16 @@ def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor,
     weights, correction = state["weights"], state["correction"]
     features, bucket, judged, kept = features.flatten(1, 2), bucket.flatten(1), judged.flatten(), kept.flatten()
     own = correction.gather(1, bucket)
-    chance = ((features @ weights.unsqueeze(2)).squeeze(2) + own).sigmoid()
+    chance = ((features * weights.unsqueeze(1)).sum(2) + own).sigmoid()
     missed = (kept.to(chance.dtype) - chance).where(judged, 0.0)
     curvature = (chance * (1 - chance)).clamp(min=LEAST_CURVATURE).where(judged, 0.0)
     memory = DECAY ** judged.sum().to(chance.dtype)
 
     prior = (1 - memory) * PRIOR_PRECISION * torch.eye(features.shape[2], dtype=chance.dtype, device=chance.device)
-    precision = memory * state["precision"] + prior
-    precision = torch.baddbmm(precision, (features * curvature.unsqueeze(2)).mT, features)
+    weighed = (features * curvature.unsqueeze(2)).unsqueeze(3)
+    precision = memory * state["precision"] + prior + _added(weighed * features.unsqueeze(2))
     covariance = torch.linalg.inv_ex(precision).inverse  # inv would wait for the device, to see whether it went well
-    moved = weights + (covariance @ (features.mT @ missed.unsqueeze(2))).squeeze(2)
+    moved = weights + (covariance * _added(features * missed.unsqueeze(2)).unsqueeze(1)).sum(2)
 
     certainty = memory * state["certainty"] + (1 - memory) * CORRECTION_PRECISION
     certainty = certainty.scatter_add(1, bucket, curvature)
@@ -154,6 +154,11 @@ def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor,
         correction=correction + owed / certainty,
         certainty=certainty,
     )
+
+
+def _added(values: Tensor) -> Tensor:
+    """The sum over the second dimension, in order: rows that add nothing change no bit of it."""
+    return values.cumsum(1)[:, -1]
 
 
 def _slopes(weights: Tensor) -> Tensor:
