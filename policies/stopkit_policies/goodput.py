@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stopkit import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+from stopkit import Costs, Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
 from stopkit_policies import acceptance_model
 
 FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
@@ -72,7 +72,7 @@ class Goodput(StoppingPolicy):
         costs, rows = context.costs, context.batch_size.clamp(min=1)
         rate = state["tokens"] / state["time"]
         crowd = 1 + (rows - 1) * state["reach"]
-        worth = rate * ((costs.draft_step + costs.verify_token) / costs.verify) * rows / crowd
+        worth = rate * _token_time(costs) * rows / crowd
         odds, state = acceptance_model.begin(state, context.last_token)
         willing = (
             odds.sigmoid() * (1 + state["gain"].clamp(min=0)) >= worth[0] + rate * costs.verify_block / costs.verify
@@ -106,10 +106,9 @@ class Goodput(StoppingPolicy):
         columns = outcome.drafted.where(active, 0).amax()
         time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify * active.any()
         memory = MEMORY ** active.any().double()
-        step = (costs.draft_step + costs.verify_token) / costs.verify
         rate = state["tokens"] / state["time"]
         first = (outcome.accepted > 0) & active
-        gained = (outcome.accepted - 1) - rate * step * (outcome.drafted - 1)
+        gained = (outcome.accepted - 1) - rate * _token_time(costs) * (outcome.drafted - 1)
         gained = gained.where(first, 0).sum(0, keepdim=True) / first.sum().clamp(min=1)
         deep = torch.arange(LONGEST, device=active.device) < outcome.drafted.unsqueeze(1)
         reach = (deep & active.unsqueeze(1)).double().sum(0) / rows
@@ -129,6 +128,11 @@ class Goodput(StoppingPolicy):
             return state
         confidence = [_confidence(*seen) for seen in zip(outcome.signals, outcome.drawn, strict=False)]
         return acceptance_model.learn(state, outcome, torch.stack(confidence, 1))
+
+
+def _token_time(costs: Costs) -> Tensor:
+    """c + v, what one more token takes, in target-step times."""
+    return (costs.draft_step + costs.verify_token) / costs.verify
 
 
 def _confidence(signals: Signals, drawn: Drawn) -> Tensor:
