@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from stopkit import Engine
 from stopkit.engine import GenerationOptions
@@ -48,3 +49,15 @@ def rows(path: Path) -> pa.Table:
     """All rows of a trace, in order."""
     whole = pa.concat_tables([pq.read_table(file) for file in trace_files(path)])
     return whole.replace_schema_metadata().sort_by([(name, "ascending") for name in ("sequence", "start", "position")])
+
+
+def assert_same_rows(one: Path, other: Path) -> None:
+    """Two traces hold the same rows; what is computed may differ by rounding, which depends on the rows beside."""
+    left, right = rows(one), rows(other)
+    assert left.schema == right.schema
+    for name, left_column, right_column in zip(left.schema.names, left.columns, right.columns, strict=True):
+        if pa.types.is_floating(right_column.type):
+            found, expected = (torch.tensor(column.to_numpy()) for column in (left_column, right_column))  # null: NaN
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6, equal_nan=True)
+        else:
+            assert left_column == right_column, name

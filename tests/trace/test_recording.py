@@ -18,7 +18,7 @@ from stopkit.trace.record import Rollouts
 from stopkit.trace.recording import Shard
 from stopkit.trace.trace import Trace
 from tests.engines.models import noisy_copy, random_model
-from tests.trace.conftest import PROMPTS, Record, rows
+from tests.trace.conftest import PROMPTS, Record, assert_same_rows
 
 
 def stop_after(count: int, error: BaseException) -> Callable[[Rollouts], None]:
@@ -46,7 +46,7 @@ def test_an_interrupted_recording_is_a_shorter_trace_and_is_completed(
     recorded: list[int] = []
     recording().run(cut, resume=True, tick=lambda rollouts: recorded.append(rollouts.sequence))
     assert recorded == list(range(count, 5))
-    assert rows(cut) == rows(whole)
+    assert_same_rows(cut, whole)
     assert read_metadata(cut) == begun
     assert [path.name for path in tmp_path.iterdir() if "cut" in path.name] == ["cut.parquet"]
 
@@ -91,7 +91,7 @@ def test_a_killed_recording_is_a_shorter_trace_and_is_completed(recording: Recor
     assert Trace.open(path).sequences == (0, 1, 2)
     recording().run(path, resume=True)
     recording().run(tmp_path / "whole.parquet")
-    assert rows(path) == rows(tmp_path / "whole.parquet")
+    assert_same_rows(path, tmp_path / "whole.parquet")
     assert not parts_folder(path).exists()
 
 
@@ -272,4 +272,4 @@ def test_memory_does_not_hold_a_recording(recording: Record, tmp_path: Path, mon
     assert file.num_row_groups == 3  # 15 rows a sequence
     monkeypatch.undo()
     recording().run(tmp_path / "one.parquet")
-    assert rows(tmp_path / "one.parquet") == rows(path)
+    assert_same_rows(tmp_path / "one.parquet", path)
