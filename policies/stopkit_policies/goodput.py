@@ -29,16 +29,18 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from stopkit import Costs, Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
 from stopkit_policies import acceptance_model
 
 FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
 """Tokens per target-step time before anything is measured, and how many rounds that counts."""
-MEMORY = 0.98
-"""Of past rounds, at every round, in ρ and in how far rows draft."""
-GAIN_MEMORY = 0.95
-FIRST_WAIT, LONGEST_WAIT, PATIENCE = 8.0, 64.0, 1.25
+MEMORY = 0.99
+"""Of past rounds, at every round, in ρ."""
+FIRST_GAIN, GAIN_SHARE, REACH_SHARE = 0.2, 0.05, 0.02
+"""g before anything is measured; the share of the latest round in g, and in how far rows draft."""
+FIRST_WAIT, LONGEST_WAIT, PATIENCE = 16.0, 64.0, 1.25
 """Rounds without drafting before the first try; at most; growth after a try in vain."""
 LONGEST = 64
 """Positions whose reach is told apart; those after share the last one's."""
@@ -59,7 +61,7 @@ class Goodput(StoppingPolicy):
             shared={
                 "tokens": number + FIRST_RATE * FIRST_ROUNDS,
                 "time": number + FIRST_ROUNDS,
-                "gain": number,
+                "gain": number + FIRST_GAIN,
                 "reach": number.repeat(LONGEST) + 1,
                 "worth": number.repeat(LONGEST),
                 "skipped": number,
@@ -83,46 +85,44 @@ class Goodput(StoppingPolicy):
         return cap, state.put(joint=torch.zeros_like(state["joint"]), worth=after)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        odds, here = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
-        own, following = torch.nn.functional.logsigmoid(odds).unbind(1)
-        joint = state["joint"] + own
+        own, following, here = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        joint = state["joint"] + logsigmoid(own)
         worth = state["worth"].index_select(0, position.clamp(max=LONGEST - 1))
-        return joint + following >= worth, state.put(joint=joint, here=here)
+        return joint + logsigmoid(following) >= worth, state.put(joint=joint, here=here)
 
     def estimate(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> Tensor:
         """The probability that the drawn token will be accepted, [B], as `extend` sees it."""
-        odds, _ = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
-        return odds[:, 0].sigmoid()
+        own, _, _ = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        return own.sigmoid()
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         active, costs = outcome.context.active, outcome.context.costs
-        rows = active.sum().clamp(min=1)
-        drafting = (outcome.drafted > 0) & active
+        rows, any_active = active.sum().clamp(min=1), active.any()
+        drafted = outcome.drafted.where(active, 0)
+        any_drafted = (drafted > 0).any()
+        columns = drafted.amax()
+        time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
+        tokens = (outcome.accepted + 1).where(active, 0).sum() / rows.double()
+        memory = MEMORY ** any_active.double()
 
-        def mean(value: Tensor) -> Tensor:
-            return value.where(active, 0).double().sum(0, keepdim=True) / rows
+        price = state["tokens"] / state["time"] * _token_time(costs)
+        opened = (drafted > 0) & (outcome.accepted > 0)
+        gains = ((outcome.accepted - 1) - price * (drafted - 1)).where(opened, 0)
+        openings = opened.sum()
+        gained = gains.sum() / openings.clamp(min=1)
+        gain_share = GAIN_SHARE * (openings > 0).double()
+        deep = torch.arange(LONGEST, device=active.device) < drafted.unsqueeze(1)
+        reach = deep.double().sum(0) / rows
 
-        tokens = mean(outcome.accepted + 1)
-        columns = outcome.drafted.where(active, 0).amax()
-        time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify * active.any()
-        memory = MEMORY ** active.any().double()
-        rate = state["tokens"] / state["time"]
-        first = (outcome.accepted > 0) & active
-        gained = (outcome.accepted - 1) - rate * _token_time(costs) * (outcome.drafted - 1)
-        gained = gained.where(first, 0).sum(0, keepdim=True) / first.sum().clamp(min=1)
-        deep = torch.arange(LONGEST, device=active.device) < outcome.drafted.unsqueeze(1)
-        reach = (deep & active.unsqueeze(1)).double().sum(0) / rows
-        skipped = torch.where(drafting.any(), 0.0, state["skipped"] + active.any())
-        in_vain = drafting.any() & (state["skipped"] >= state["wait"])
-        wait = torch.where(in_vain, (state["wait"] * PATIENCE).clamp(max=LONGEST_WAIT), state["wait"])
-        wait = torch.where(drafting.any() & ~in_vain, FIRST_WAIT, wait)
+        skipped, wait = state["skipped"], state["wait"]
+        longer = (wait * PATIENCE).clamp(max=LONGEST_WAIT).where(skipped >= wait, FIRST_WAIT)
         state = state.put(
             tokens=state["tokens"] * memory + tokens,
-            time=state["time"] * memory + time,
-            gain=torch.where(first.any(), state["gain"] + (1 - GAIN_MEMORY) * (gained - state["gain"]), state["gain"]),
-            reach=torch.where(drafting.any(), state["reach"] + (1 - MEMORY) * (reach - state["reach"]), state["reach"]),
-            skipped=skipped,
-            wait=wait,
+            time=state["time"] * memory + time * any_active,
+            gain=torch.lerp(state["gain"], gained, gain_share),
+            reach=torch.lerp(state["reach"], reach, REACH_SHARE * any_drafted.double()),
+            skipped=(skipped + any_active).where(~any_drafted, 0),
+            wait=wait.where(~any_drafted, longer),
         )
         if not outcome.drawn:
             return state
