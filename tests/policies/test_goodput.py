@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -17,8 +18,8 @@ from stopkit_policies import acceptance_model, goodput
 from stopkit_policies.goodput import Goodput
 from tests.policies.lockstep import Run, agree, runs
 
-SMALL = {"TOKENS": 4, "TRIGRAMS": 7}
-"""Tables in which three tokens collide, and that are quick to compare."""
+SMALL = {"TOKENS": 4, "SLOTS": 7}
+"""Tables in which tokens and texts collide, and that are quick to compare."""
 
 
 @contextmanager
@@ -78,7 +79,8 @@ def state_with(batch_size: int = 1, **values: Any) -> State:
 def sure(*chances: float) -> dict[str, Any]:
     """Weights with which a drawn token is accepted by chances[0], the one after it by [1], a block's first by [2]."""
     own, following, first = (math.log(chance / (1 - chance)) if chance < 1 else 40.0 for chance in chances)
-    return {"slopes": 0.0, "optimistic": [[own, 0, 0, 0, 0], [following, 0, 0, 0, first]]}
+    remembered = [0] * acceptance_model.CONTEXTS
+    return {"optimistic": [[following, 0, 0, first, *remembered], [own, 0, 0, 0, *remembered]]}
 
 
 def extends(state: State, position: int = 0) -> tuple[bool, State]:
@@ -141,28 +143,33 @@ def test_a_batch_shares_the_cost() -> None:
     assert state["worth"][:3].exp().tolist() == pytest.approx(bars)
 
 
-def test_what_repeats_is_known() -> None:
-    """After 3, 5, 7 was accepted, 3, 5 is followed by a 7 that is known; another token, or another sequence, is not."""
+def test_what_became_of_a_text_is_remembered() -> None:
+    """After 3 came 5, accepted, then 7, rejected: so it is told when 3, 5 comes again, and of no other sequence."""
     policy, before = Goodput(), context(last_token=3)
-    _, state = policy.plan(state_with(), before)
-    state = policy.learn(state, outcome(before, [2], [2], [5, 7]))
-    for token in (3, 5):
-        _, state = policy.plan(state, context(last_token=token))
-    assert seen(state, 7)
-    assert not seen(state, 8)
-    fresh = policy.init(1, torch.device("cpu"))
-    for token in (3, 5):
-        _, fresh = policy.plan(fresh, context(last_token=token))
-    assert not seen(fresh, 7)
+    _, state = policy.plan(state_with(batch_size=2), context(last_token=3, rows=2))
+    drafted = outcome(replace(before, active=torch.tensor([True, False])), [2, 0], [1, 0], [5, 7])
+    state = policy.learn(state, drafted).where(torch.tensor([True, False]), state)
+    assert told(state.select(torch.tensor([0])), 3, 5) == pytest.approx({"own": 0.5, "next": -0.5})
+    assert told(state.select(torch.tensor([0])), 3, 5, 7) == pytest.approx({"own": -0.5, "next": 0.0})
+    assert told(state.select(torch.tensor([1])), 3, 5) == {"own": 0.0, "next": 0.0}
 
 
-def seen(state: State, token: int) -> bool:
-    """Whether it counts that the sequence holds the trigram which `token` would end."""
-    odds = [
-        acceptance_model.drawn(state.put(slopes=slopes), torch.tensor([token]), torch.tensor([0.5]))[0]
-        for slopes in torch.tensor([[[0, 0], [0, 0]], [[0, 0], [1, 1]]], dtype=torch.float64)
-    ]
-    return not torch.equal(*odds)
+def told(state: State, *text: int) -> dict[str, float]:
+    """What is remembered of `text`, by its last two tokens, and of the draft after it, by the last one."""
+    padded = torch.tensor([[0] * (acceptance_model.CONTEXTS + 1 - len(text)) + list(text)])
+    places = acceptance_model._places(acceptance_model._hashes(padded))
+    following, own = state["memory"].gather(3, places)[0, :, 0, 0].tolist()
+    return {"own": own, "next": following}
+
+
+def test_a_text_that_repeats_untried_is_tried() -> None:
+    """Where five tokens come again and nothing was drawn after them, more is expected of a first token."""
+    state, chances = state_with(), []
+    for token in (1, 2, 3, 4, 5) * 2:
+        odds, state = acceptance_model.begin(state, torch.tensor([token]))
+        chances.append(odds.item())
+    assert chances[:9] == pytest.approx([chances[0]] * 9)
+    assert chances[9] == pytest.approx(chances[0] + acceptance_model.CURIOSITY * acceptance_model.RECALL)
 
 
 def test_nothing_is_learned_past_the_first_rejection() -> None:
@@ -178,9 +185,10 @@ def test_nothing_is_learned_past_the_first_rejection() -> None:
 
 
 def test_a_first_correction() -> None:
-    """Logit 0, agreement 0, not seen: own's chance is σ(0.3); its correction moves by missed / (2 + curvature)."""
+    """Logit 0, agreement 0, all new: own's chance is σ(0.3); its correction moves by missed / (2 + curvature)."""
     policy, before = Goodput(), context()
-    prior = [[0.3, 0, 0, 0, 0], [0, 0, 0, 0, 0.3]]
+    remembered = [0] * acceptance_model.CONTEXTS
+    prior = [[0, 0, 0, 0.3, *remembered], [0.3, 0, 0, 0, *remembered]]
     _, state = policy.plan(state_with(weights=prior), before)
     with patch.dict(vars(acceptance_model), CORRECTION_PRECISION=2.0):
         state = policy.learn(state, outcome(before, [1], [1], [1]))
