@@ -1,6 +1,6 @@
-"""Fills in what was measured, whenever the site is built: `<!-- measured: NAME -->` becomes the text of `PARTS[NAME]`.
+"""Fills in what was measured, whenever the site is built: `<!-- measured: NAME RESULT -->` becomes `PARTS[NAME]`.
 
-So the figures of a page are always those of benchmarks/results. Where a result is not there, the page says so.
+So the figures of a page are always those of benchmarks/results/RESULT.json. Where that is not there, the page says so.
 """
 
 import json
@@ -11,8 +11,8 @@ from statistics import geometric_mean
 from typing import Any
 
 ROOT = Path(__file__).parent
-RESULT = ROOT.parent / "benchmarks" / "results" / "goodput.json"
-MARK = re.compile(r"<!-- measured: (\w+) -->")
+RESULTS = ROOT.parent / "benchmarks" / "results"
+MARK = re.compile(r"<!-- measured: (\w+) ([\w-]+) -->")
 MISSING = "*Not measured yet: run the command above.*"
 FIGURES = {
     "goodput": "At verify cost 0.02: speed-up against draft cost, at each temperature",
@@ -91,7 +91,10 @@ PARTS: dict[str, Callable[[Data], str]] = {"about": about, "ratios": ratios, "sh
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs with the text of every page."""
-    if not MARK.search(markdown):
-        return markdown
-    data = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else None
-    return MARK.sub(lambda found: PARTS[found[1]](data) if data else MISSING, markdown)
+    return MARK.sub(lambda found: filled(*found.groups()), markdown)
+
+
+def filled(part: str, result: str) -> str:
+    """What stands in place of a mark."""
+    path = RESULTS / f"{result}.json"
+    return PARTS[part](json.loads(path.read_text(encoding="utf-8"))) if path.exists() else MISSING

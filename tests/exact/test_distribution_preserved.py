@@ -14,7 +14,7 @@ EVERY_POLICY = [*registry().policies.values(), *ADVERSARIAL]
 
 
 @pytest.mark.parametrize("cls", EVERY_POLICY, ids=lambda cls: cls.kind)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_distribution_is_preserved(cls: type[StoppingPolicy], data: st.DataObject, proof: list[float]) -> None:
     case: Case = data.draw(cases())
