@@ -5,6 +5,7 @@ that of the position after it, before anything is known of it. What they see of 
 
 * whether it is a drawn token or the beginning of a block (*next* at the beginning of a block is what planning asks for)
 * logit q(x), of the drawn token in the distribution that signals describe
+* how often the target has agreed lately in this sequence: ±1 a judged token, smoothed by 0.9
 * what became of the sequence's last texts of 2 … 5 tokens when they came up before: +1 where they became output, −1
   where the last token was drawn and rejected, 0 where they are new; for *next*, of its contexts of 1 … 4 tokens:
   whether the target agreed with what the draft drew after them. Text that repeats itself is drafted as it was before
@@ -22,19 +23,20 @@ from torch.nn.functional import pad
 
 from stopkit import RoundOutcome, State
 
-TEXT, LOGIT, BEGINNING, REMEMBERED = range(4)
+TEXT, LOGIT, AGREEMENT, BEGINNING, REMEMBERED = range(5)
 """The features; the last is the first of several, one a length of context."""
 NEXT, OWN = range(2)
 """The regressions."""
 CONTEXTS = 4
 """Lengths of context, 1 … 4 tokens, that are remembered apart."""
-PRIOR = ((0.3, 0.3, 0.3, *(0.1,) * CONTEXTS), (0.3, 0.45, 0.0, *(0.3,) * CONTEXTS))
+PRIOR = ((0.3, 0.3, 0.3, 0.3, *(0.1,) * CONTEXTS), (0.3, 0.45, 0.3, 0.0, *(0.3,) * CONTEXTS))
 """Weights before anything is learned: acceptance of a half or more, rising with the draft's confidence."""
 PRIOR_PRECISION = 0.3
 CORRECTION_PRECISION = 5.0
 """How much is assumed to be known: of each weight, and of a token's correction; in units of p·(1 − p) a token."""
 DECAY = 0.9998
 """Of what was learned, at every judged token: half is forgotten in 3,500."""
+SMOOTHING = 0.9
 RECALL = 0.5
 """Share of the latest judgement in what is remembered."""
 OPTIMISM = 0.5
@@ -58,9 +60,11 @@ def initial(batch_size: int, device: torch.device) -> State:
     hashes = torch.zeros(batch_size, CONTEXTS, dtype=torch.long, device=device)
     return State(
         rows={
+            "agreement": weights.new_zeros(batch_size),
             "before": pad(hashes, (0, 1)),
             "here": hashes,
             "memory": torch.zeros(batch_size, 2, CONTEXTS, SLOTS, dtype=torch.float16, device=device),
+            "base": weights.new_zeros(batch_size, 2),
         },
         shared={
             "weights": weights,
@@ -74,18 +78,20 @@ def initial(batch_size: int, device: torch.device) -> State:
 
 def begin(state: State, last_token: Tensor) -> tuple[Tensor, State]:
     """Log-odds [B] that the first token of a block will be accepted, after `last_token` [B] (−1 where unknown)."""
-    token, weights = last_token.clamp(min=0), state["optimistic"]
+    token, agreement, weights = last_token.clamp(min=0), state["agreement"], state["optimistic"]
     text = torch.cat([state["before"][:, 1:], token.unsqueeze(1)], 1)
     hashes = _hashes(text)
     places = _places(hashes)
     remembered = state["memory"].gather(3, places)
     following, own = remembered.squeeze(3).double().unbind(1)
-    odds = weights[NEXT, BEGINNING] + following @ weights[NEXT, REMEMBERED:] + _curiosity(own, following)
+    odds = weights[NEXT, BEGINNING] + agreement * weights[NEXT, AGREEMENT] + following @ weights[NEXT, REMEMBERED:]
+    odds = odds + state["correction"][NEXT, _bucket(token, beginning=True)] + _curiosity(own, following)
     came_true = pad(RECALL * (1 - remembered[:, OWN:]), (0, 0, 0, 0, 1, 0))
-    return odds + state["correction"][NEXT, _bucket(token, beginning=True)], state.put(
+    return odds, state.put(
         before=text,
         here=hashes[:, :-1],
         memory=state["memory"].scatter_add(3, places, came_true),
+        base=torch.addcmul(weights[:, TEXT], agreement.unsqueeze(1), weights[:, AGREEMENT]),
     )
 
 
@@ -97,7 +103,7 @@ def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
     hashes, weights = _onwards(state["here"], token), state["optimistic"]
     remembered = state["memory"].gather(3, _places(hashes)).squeeze(3).double()
     logit = confidence.double().logit(EDGE).unsqueeze(1)
-    odds = torch.addcmul(weights[:, TEXT], logit, weights[:, LOGIT]) + (remembered * weights[:, REMEMBERED:]).sum(2)
+    odds = torch.addcmul(state["base"], logit, weights[:, LOGIT]) + (remembered * weights[:, REMEMBERED:]).sum(2)
     following, own = (odds + state["correction"].index_select(1, _bucket(token)).T).unbind(1)
     return own, following + _curiosity(remembered[:, OWN], remembered[:, NEXT]), hashes[:, :-1]
 
@@ -112,24 +118,26 @@ def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
     slots = _hashes(text) % SLOTS
     places = torch.stack([slots[:, :-1, :-1], slots[:, 1:, 1:]], 1).transpose(2, 3)
     remembered = state["memory"].gather(3, places)
-    features = _features(confidence.where(judged, 0.5).double(), remembered.double())
+    features = _features(state["agreement"], confidence.where(judged, 0.5), remembered)
     before = torch.cat([_bucket(text[:, :1, -1], beginning=True), _bucket(token[:, :-1])], 1)
-    fate = (2 * kept.to(remembered.dtype) - 1)[:, None, None]
-    changed = RECALL * (fate - remembered) * judged[:, None, None]
+    fate = 2 * kept.to(remembered.dtype) - 1
+    changed = (RECALL * (fate[:, None, None] - remembered)).where(judged[:, None, None], 0.0)
     return _newton_step(state, features, torch.stack([before, _bucket(token)]), judged, kept).put(
+        agreement=_smoothed(state["agreement"], judged, kept),
         before=text.gather(1, kept.sum(1).reshape(-1, 1, 1).expand(-1, 1, CONTEXTS + 1)).squeeze(1),
         memory=state["memory"].scatter_add(3, places, changed).clamp(-1, 1),
     )
 
 
-def _features(confidence: Tensor, remembered: Tensor) -> Tensor:
-    """[2, B, n, features]: for *next* of what comes before each token, for *own* of the token."""
-    logit = confidence.logit(EDGE)
+def _features(agreement: Tensor, confidence: Tensor, remembered: Tensor) -> Tensor:
+    """[2, B, n, features]: of each token for *own*, of what comes before it for *next*."""
+    logit = confidence.to(agreement.dtype).logit(EDGE)
     text, none = torch.ones_like(logit), torch.zeros_like(logit)
-    own = torch.stack([text, logit, none], 2)
-    beginning = torch.stack([none, none, text], 2)[:, :1]
+    agreed = agreement.unsqueeze(1).expand_as(logit)
+    own = torch.stack([text, logit, agreed, none], 2)
+    beginning = torch.stack([none, none, agreed, text], 2)[:, :1]
     plain = torch.stack([torch.cat([beginning, own[:, :-1]], 1), own])
-    return torch.cat([plain, remembered.permute(1, 0, 3, 2)], 3)
+    return torch.cat([plain, remembered.permute(1, 0, 3, 2).to(plain.dtype)], 3)
 
 
 def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor, kept: Tensor) -> State:
@@ -137,8 +145,8 @@ def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor,
     weights, correction = state["weights"], state["correction"]
     features, bucket, judged, kept = features.flatten(1, 2), bucket.flatten(1), judged.flatten(), kept.flatten()
     chance = ((features * weights.unsqueeze(1)).sum(2) + correction.gather(1, bucket)).sigmoid()
-    missed = (kept.to(chance.dtype) - chance) * judged
-    curvature = (chance * (1 - chance)).clamp(min=LEAST_CURVATURE) * judged
+    missed = (kept.to(chance.dtype) - chance).where(judged, 0.0)
+    curvature = (chance * (1 - chance)).clamp(min=LEAST_CURVATURE).where(judged, 0.0)
     memory = DECAY ** judged.sum().to(chance.dtype)
 
     weighed = (features * curvature.unsqueeze(2)).unsqueeze(3)
@@ -193,3 +201,11 @@ def _onwards(hashes: Tensor, token: Tensor) -> Tensor:
 def _places(hashes: Tensor) -> Tensor:
     """[B, 2, CONTEXTS, 1]: where the memory has what the draft did after a text, and what became of the text's end."""
     return (hashes % SLOTS).unfold(1, CONTEXTS, 1).unsqueeze(3)
+
+
+def _smoothed(agreement: Tensor, judged: Tensor, kept: Tensor) -> Tensor:
+    """Agreement after the judged positions, ±1 each in order."""
+    age = judged.sum(1, keepdim=True) - 1 - torch.arange(judged.shape[1], device=judged.device)
+    share = ((1 - SMOOTHING) * SMOOTHING ** age.clamp(min=0).to(agreement.dtype)).where(judged, 0.0)
+    sign = 2 * kept.to(agreement.dtype) - 1
+    return agreement * SMOOTHING ** judged.sum(1).to(agreement.dtype) + (share * sign).sum(1)

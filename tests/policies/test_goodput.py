@@ -80,7 +80,7 @@ def sure(*chances: float) -> dict[str, Any]:
     """Weights with which a drawn token is accepted by chances[0], the one after it by [1], a block's first by [2]."""
     own, following, first = (math.log(chance / (1 - chance)) if chance < 1 else 40.0 for chance in chances)
     remembered = [0] * acceptance_model.CONTEXTS
-    return {"optimistic": [[following, 0, first, *remembered], [own, 0, 0, *remembered]]}
+    return {"optimistic": [[following, 0, 0, first, *remembered], [own, 0, 0, 0, *remembered]]}
 
 
 def extends(state: State, position: int = 0) -> tuple[bool, State]:
@@ -179,15 +179,16 @@ def test_nothing_is_learned_past_the_first_rejection() -> None:
     learned = [policy.learn(state, outcome(before, [5], [1], [1, 2, *rest])) for rest in ([3, 4, 5], [2, 2, 2])]
     for name in (*state.rows, *state.shared):
         assert torch.equal(learned[0][name], learned[1][name]), name
+    assert learned[0]["agreement"].tolist() == pytest.approx([-((1 - acceptance_model.SMOOTHING) ** 2)])
     corrected = learned[0]["correction"].ne(0).sum(1).tolist()
     assert corrected == [2, 2], "of each regression: the accepted token's and the rejected one's"
 
 
 def test_a_first_correction() -> None:
-    """Logit 0, all new: own's chance is σ(0.3); its correction moves by missed / (2 + curvature)."""
+    """Logit 0, agreement 0, all new: own's chance is σ(0.3); its correction moves by missed / (2 + curvature)."""
     policy, before = Goodput(), context()
     remembered = [0] * acceptance_model.CONTEXTS
-    prior = [[0, 0, 0.3, *remembered], [0.3, 0, 0, *remembered]]
+    prior = [[0, 0, 0, 0.3, *remembered], [0.3, 0, 0, 0, *remembered]]
     _, state = policy.plan(state_with(weights=prior), before)
     with patch.dict(vars(acceptance_model), CORRECTION_PRECISION=2.0):
         state = policy.learn(state, outcome(before, [1], [1], [1]))

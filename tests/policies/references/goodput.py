@@ -9,7 +9,7 @@ from stopkit_policies import goodput as rule
 from tests.policies.references.base import Block, Reading, Seconds, Seen, less
 
 Matrix = list[list[float]]
-PLAIN = ("text", "logit", "beginning")
+PLAIN = ("text", "logit", "agreement", "beginning")
 NEXT, OWN = range(2)
 Lesson = tuple[list[float], int, bool]
 
@@ -81,7 +81,7 @@ class Goodput(Reading):
         self.optimistic = [self.hopeful(which, self.weights[which], [hope] * self.size) for which in (NEXT, OWN)]
         self.information = [identity(self.size, 0.0)] * 2
         self.correction, self.certainty = [[0.0] * model.TOKENS] * 2, [[0.0] * model.TOKENS] * 2
-        self.joint = 0.0
+        self.joint, self.agreement, self.base = 0.0, 0.0, [0.0, 0.0]
         self.before = self.now = [0] * (model.CONTEXTS + 1)
         self.memory = [[[0.0] * model.SLOTS for _ in range(model.CONTEXTS)] for _ in (NEXT, OWN)]
 
@@ -112,8 +112,9 @@ class Goodput(Reading):
 
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
         self.before = self.now = [*self.before[1:], self.last]
-        self.joint = 0.0
-        shown = features(self.remembered(NEXT, self.now), beginning=1)
+        always = features([0.0] * model.CONTEXTS, text=1, agreement=self.agreement)
+        self.base, self.joint = [dot(weights, always) for weights in self.optimistic], 0.0
+        shown = features(self.remembered(NEXT, self.now), beginning=1, agreement=self.agreement)
         odds = dot(self.optimistic[NEXT], shown) + self.correction[NEXT][bucket(self.last, beginning=True)]
         first = sigmoid(odds + self.curiosity(self.now))
         self.judge([(OWN, self.now, True)])
@@ -133,7 +134,7 @@ class Goodput(Reading):
     def shown(self, which: int, seen: Seen, text: Sequence[int]) -> list[float]:
         """What is known of a drawn token, the last of `text`."""
         confidence = min(seen.probabilities[text[-1]], seen.max_probability)
-        return features(self.remembered(which, text), text=1, logit=logit(confidence))
+        return features(self.remembered(which, text), text=1, logit=logit(confidence), agreement=self.agreement)
 
     def judge(self, judged: Sequence[tuple[int, Sequence[int], bool]]) -> None:
         """Remember what became of these texts, all by what was remembered before."""
@@ -184,7 +185,7 @@ class Goodput(Reading):
         """Of every judged position: features, bucket and whether it was accepted; for *next* and for *own*."""
         found = []
         text = self.before
-        begun = features(self.remembered(NEXT, text), beginning=1)
+        begun = features(self.remembered(NEXT, text), beginning=1, agreement=self.agreement)
         previous = (begun, bucket(self.last, beginning=True))
         for position in range(self.judged):
             token, accepted, seen = (
@@ -203,10 +204,11 @@ class Goodput(Reading):
         return min(self.block.drafted, self.block.accepted + 1)
 
     def remember(self) -> None:
-        """This sequence's own: what became of its texts, and the text."""
+        """This sequence's own: how often the target agreed, what became of its texts, and the text."""
         text, judged = self.before, []
         for position in range(self.judged):
             kept = position < self.block.accepted
+            self.agreement = model.SMOOTHING * self.agreement + (1 - model.SMOOTHING) * (1 if kept else -1)
             judged.append((NEXT, text, kept))
             text = [*text[1:], self.block.tokens[position]]
             judged.append((OWN, text, kept))
