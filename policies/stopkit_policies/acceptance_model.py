@@ -63,7 +63,7 @@ def initial(batch_size: int, device: torch.device) -> State:
             "agreement": weights.new_zeros(batch_size),
             "before": pad(hashes, (0, 1)),
             "here": hashes,
-            "memory": torch.zeros(batch_size, 2, CONTEXTS, SLOTS, dtype=torch.float16, device=device),
+            "fates": torch.zeros(batch_size, 2, CONTEXTS, SLOTS, dtype=torch.float16, device=device),
             "base": weights.new_zeros(batch_size, 2),
         },
         shared={
@@ -82,7 +82,7 @@ def begin(state: State, last_token: Tensor) -> tuple[Tensor, State]:
     text = torch.cat([state["before"][:, 1:], token.unsqueeze(1)], 1)
     hashes = _hashes(text)
     places = _places(hashes)
-    remembered = state["memory"].gather(3, places)
+    remembered = state["fates"].gather(3, places)
     following, own = remembered.squeeze(3).double().unbind(1)
     odds = weights[NEXT, BEGINNING] + agreement * weights[NEXT, AGREEMENT] + following @ weights[NEXT, REMEMBERED:]
     odds = odds + state["correction"][NEXT, _bucket(token, beginning=True)] + _curiosity(own, following)
@@ -90,7 +90,7 @@ def begin(state: State, last_token: Tensor) -> tuple[Tensor, State]:
     return odds, state.put(
         before=text,
         here=hashes[:, :-1],
-        memory=state["memory"].scatter_add(3, places, came_true),
+        fates=state["fates"].scatter_add(3, places, came_true),
         base=torch.addcmul(weights[:, TEXT], agreement.unsqueeze(1), weights[:, AGREEMENT]),
     )
 
@@ -101,7 +101,7 @@ def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
     With the value of `here` after the token. Asked at every draft step: what need not be is done by the others.
     """
     hashes, weights = _onwards(state["here"], token), state["optimistic"]
-    remembered = state["memory"].gather(3, _places(hashes)).squeeze(3).double()
+    remembered = state["fates"].gather(3, _places(hashes)).squeeze(3).double()
     logit = confidence.double().logit(EDGE).unsqueeze(1)
     odds = torch.addcmul(state["base"], logit, weights[:, LOGIT]) + (remembered * weights[:, REMEMBERED:]).sum(2)
     following, own = (odds + state["correction"].index_select(1, _bucket(token)).T).unbind(1)
@@ -117,7 +117,7 @@ def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
     text = torch.cat([state["before"], token], 1).unfold(1, CONTEXTS + 1, 1)
     slots = _hashes(text) % SLOTS
     places = torch.stack([slots[:, :-1, :-1], slots[:, 1:, 1:]], 1).transpose(2, 3)
-    remembered = state["memory"].gather(3, places)
+    remembered = state["fates"].gather(3, places)
     features = _features(state["agreement"], confidence.where(judged, 0.5), remembered)
     before = torch.cat([_bucket(text[:, :1, -1], beginning=True), _bucket(token[:, :-1])], 1)
     fate = 2 * kept.to(remembered.dtype) - 1
@@ -125,7 +125,7 @@ def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
     return _newton_step(state, features, torch.stack([before, _bucket(token)]), judged, kept).put(
         agreement=_smoothed(state["agreement"], judged, kept),
         before=text.gather(1, kept.sum(1).reshape(-1, 1, 1).expand(-1, 1, CONTEXTS + 1)).squeeze(1),
-        memory=state["memory"].scatter_add(3, places, changed).clamp(-1, 1),
+        fates=state["fates"].scatter_add(3, places, changed).clamp(-1, 1),
     )
 
 

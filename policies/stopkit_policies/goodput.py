@@ -15,8 +15,8 @@ where b is what a block costs in verification whatever its length. S never rises
 worth it, no later one is. docs/explanation/goodput.md derives the rule.
 
 * S and a come from an acceptance model that learns as it goes (`stopkit_policies.acceptance_model`).
-* ρ is the rate of the latest rounds, by the cost model; they count 0.98 of those after them.
-* A rule that does not speculate never sees what it misses: after 8 rounds without drafting it tries, after every try
+* ρ is the rate of the latest rounds, by the cost model; they count 0.99 of those after them.
+* A rule that does not speculate never sees what it misses: after 16 rounds without drafting it tries, after every try
   that did not make it speculate it waits 1.25 times as long, 64 rounds at most.
 * In a batch a draft step and a column of the verification are paid once for all rows. A row's share is one over the
   rows that are expected to draft that far, by how far rows have drafted lately.

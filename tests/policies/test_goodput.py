@@ -158,7 +158,7 @@ def told(state: State, *text: int) -> dict[str, float]:
     """What is remembered of `text`, by its last two tokens, and of the draft after it, by the last one."""
     padded = torch.tensor([[0] * (acceptance_model.CONTEXTS + 1 - len(text)) + list(text)])
     places = acceptance_model._places(acceptance_model._hashes(padded))
-    following, own = state["memory"].gather(3, places)[0, :, 0, 0].tolist()
+    following, own = state["fates"].gather(3, places)[0, :, 0, 0].tolist()
     return {"own": own, "next": following}
 
 

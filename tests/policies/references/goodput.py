@@ -83,7 +83,7 @@ class Goodput(Reading):
         self.correction, self.certainty = [[0.0] * model.TOKENS] * 2, [[0.0] * model.TOKENS] * 2
         self.joint, self.agreement, self.base = 0.0, 0.0, [0.0, 0.0]
         self.before = self.now = [0] * (model.CONTEXTS + 1)
-        self.memory = [[[0.0] * model.SLOTS for _ in range(model.CONTEXTS)] for _ in (NEXT, OWN)]
+        self.fates = [[[0.0] * model.SLOTS for _ in range(model.CONTEXTS)] for _ in (NEXT, OWN)]
 
     @property
     def here(self) -> list[int]:
@@ -94,7 +94,7 @@ class Goodput(Reading):
         return [hashed(text[-length - which :]) % model.SLOTS for length in range(1, model.CONTEXTS + 1)]
 
     def remembered(self, which: int, text: Sequence[int]) -> list[float]:
-        return [table[slot] for table, slot in zip(self.memory[which], self.slots(which, text), strict=True)]
+        return [table[slot] for table, slot in zip(self.fates[which], self.slots(which, text), strict=True)]
 
     def curiosity(self, text: Sequence[int]) -> float:
         """A text that came up before, and after which nothing was drawn."""
@@ -140,11 +140,11 @@ class Goodput(Reading):
         """Remember what became of these texts, all by what was remembered before."""
         found = []
         for which, text, kept in judged:
-            for table, slot in zip(self.memory[which], self.slots(which, text), strict=True):
+            for table, slot in zip(self.fates[which], self.slots(which, text), strict=True):
                 found.append((table, slot, half(model.RECALL * half((1 if kept else -1) - table[slot]))))
         for table, slot, change in found:
             table[slot] = half(table[slot] + change)
-        for table in (table for tables in self.memory for table in tables):
+        for table in (table for tables in self.fates for table in tables):
             table[:] = [max(-1.0, min(1.0, value)) for value in table]
 
     def learn(self, block: Block) -> bool:
