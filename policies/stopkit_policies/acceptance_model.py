@@ -83,11 +83,11 @@ def begin(state: State, last_token: Tensor) -> tuple[Tensor, State]:
     hashes = _hashes(text)
     places = _places(hashes)
     remembered = state["fates"].gather(3, places)
-    following, own = remembered.squeeze(3).double().unbind(1)
-    odds = weights[NEXT, BEGINNING] + agreement * weights[NEXT, AGREEMENT] + following @ weights[NEXT, REMEMBERED:]
-    odds = odds + state["correction"][NEXT, _bucket(token, beginning=True)] + _curiosity(own, following)
+    known = remembered.squeeze(3).double()
+    odds = weights[NEXT, BEGINNING] + agreement * weights[NEXT, AGREEMENT] + known[:, NEXT] @ weights[NEXT, REMEMBERED:]
+    odds = odds + state["correction"][NEXT, _bucket(token, beginning=True)]
     came_true = pad(RECALL * (1 - remembered[:, OWN:]), (0, 0, 0, 0, 1, 0))
-    return odds, state.put(
+    return _curious(odds, known), state.put(
         before=text,
         here=hashes[:, :-1],
         fates=state["fates"].scatter_add(3, places, came_true),
@@ -105,7 +105,7 @@ def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
     logit = confidence.double().logit(EDGE).unsqueeze(1)
     odds = torch.addcmul(state["base"], logit, weights[:, LOGIT]) + (remembered * weights[:, REMEMBERED:]).sum(2)
     following, own = (odds + state["correction"].index_select(1, _bucket(token)).T).unbind(1)
-    return own, following + _curiosity(remembered[:, OWN], remembered[:, NEXT]), hashes[:, :-1]
+    return own, _curious(following, remembered), hashes[:, :-1]
 
 
 def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
@@ -121,7 +121,7 @@ def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
     features = _features(state["agreement"], confidence.where(judged, 0.5), remembered)
     before = torch.cat([_bucket(text[:, :1, -1], beginning=True), _bucket(token[:, :-1])], 1)
     fate = 2 * kept.to(remembered.dtype) - 1
-    changed = (RECALL * (fate[:, None, None] - remembered)).where(judged[:, None, None], 0.0)
+    changed = RECALL * (fate[:, None, None] - remembered) * judged[:, None, None]
     return _newton_step(state, features, torch.stack([before, _bucket(token)]), judged, kept).put(
         agreement=_smoothed(state["agreement"], judged, kept),
         before=text.gather(1, kept.sum(1).reshape(-1, 1, 1).expand(-1, 1, CONTEXTS + 1)).squeeze(1),
@@ -145,8 +145,8 @@ def _newton_step(state: State, features: Tensor, bucket: Tensor, judged: Tensor,
     weights, correction = state["weights"], state["correction"]
     features, bucket, judged, kept = features.flatten(1, 2), bucket.flatten(1), judged.flatten(), kept.flatten()
     chance = ((features * weights.unsqueeze(1)).sum(2) + correction.gather(1, bucket)).sigmoid()
-    missed = (kept.to(chance.dtype) - chance).where(judged, 0.0)
-    curvature = (chance * (1 - chance)).clamp(min=LEAST_CURVATURE).where(judged, 0.0)
+    missed = (kept.to(chance.dtype) - chance) * judged
+    curvature = (chance * (1 - chance)).clamp(min=LEAST_CURVATURE) * judged
     memory = DECAY ** judged.sum().to(chance.dtype)
 
     weighed = (features * curvature.unsqueeze(2)).unsqueeze(3)
@@ -176,9 +176,10 @@ def _hope(deviation: Tensor) -> Tensor:
     return pad((OPTIMISM * deviation[NEXT]).where(constant, 0.0).unsqueeze(0), (0, 0, 0, 1))
 
 
-def _curiosity(own: Tensor, following: Tensor) -> Tensor:
-    """[B]: added to *next* where a text repeats itself and the draft was not tried; both remembered, [B, CONTEXTS]."""
-    return CURIOSITY * own[:, -1].clamp(min=0) * (1 - following[:, -1].abs())
+def _curious(odds: Tensor, remembered: Tensor) -> Tensor:
+    """*next*'s log-odds [B], better where a text repeats itself that was not tried; remembered is [B, 2, CONTEXTS]."""
+    tried, known = remembered[..., -1].unbind(1)
+    return torch.addcmul(odds, known.clamp(min=0), 1 - tried.abs(), value=CURIOSITY)
 
 
 def _bucket(token: Tensor, beginning: bool = False) -> Tensor:
