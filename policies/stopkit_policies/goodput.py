@@ -98,18 +98,17 @@ class Goodput(StoppingPolicy):
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         active, costs = outcome.context.active, outcome.context.costs
         rows, any_active = active.sum().clamp(min=1), active.any()
-        drafted = outcome.drafted.where(active, 0)
-        any_drafted = (drafted > 0).any()
+        drafted, accepted = outcome.drafted.where(active, 0), outcome.accepted.where(active, 0)
         columns = drafted.amax()
+        any_drafted = columns > 0
         time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
-        tokens = (outcome.accepted + 1).where(active, 0).sum() / rows.double()
+        tokens = (accepted + active).sum() / rows.double()
         memory = MEMORY ** any_active.double()
 
         price = state["tokens"] / state["time"] * _token_time(costs)
-        opened = (drafted > 0) & (outcome.accepted > 0)
-        gains = ((outcome.accepted - 1) - price * (drafted - 1)).where(opened, 0)
+        opened = accepted > 0
         openings = opened.sum()
-        gained = gains.sum() / openings.clamp(min=1)
+        gained = (accepted - 1 - price * (drafted - 1)).where(opened, 0).sum() / openings.clamp(min=1)
         gain_share = GAIN_SHARE * (openings > 0).double()
         deep = torch.arange(LONGEST, device=active.device) < drafted.unsqueeze(1)
         reach = deep.double().sum(0) / rows
