@@ -15,6 +15,8 @@ from stopkit.random import sequence_seeds
 from stopkit.statistics import Statistics
 from tests.cli.conftest import Run
 
+REPEATABLE = ("--policy", "static")
+"""A policy that looks at measured costs may draft otherwise when it is asked again, and another text comes of it."""
 PROMPTS = ["def add(", "for item", "print(items)", "return a", "b):"]
 
 
@@ -92,7 +94,7 @@ def test_the_batch_size_changes_no_text_where_rows_share_nothing(
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_several_completions_follow_each_other(run: Run, models: list[str], prompt_file: Path, batch_size: int) -> None:
-    common = ("--prompt-file", prompt_file, *models, "--max-new-tokens", 6, "--batch-size", batch_size)
+    common = (*REPEATABLE, "--prompt-file", prompt_file, *models, "--max-new-tokens", 6, "--batch-size", batch_size)
     expected = [
         f"── {prompt_file}:{line}: {prompt}\n{text}\n"
         for line, (prompt, text) in enumerate(zip(PROMPTS, texts(run, *common), strict=True), start=1)
@@ -111,8 +113,7 @@ def test_text_prompts_are_read_a_line_at_a_time(run: Run, models: list[str], tmp
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_origins_are_marked_without_colour(run: Run, models: list[str], prompt_file: Path, batch_size: int) -> None:
-    models = [*models, "--policy", "static"]  # one that looks at costs may draft otherwise when it is asked again
-    common = ("--prompt-file", prompt_file, *models, "--max-new-tokens", 10, "--batch-size", batch_size)
+    common = (*REPEATABLE, "--prompt-file", prompt_file, *models, "--max-new-tokens", 10, "--batch-size", batch_size)
     plain = run("generate", *common)
     marked = run("generate", *common, "--show-origin")
     body, _, legend = marked.stdout.rstrip("\n").rpartition("\n")
