@@ -71,7 +71,7 @@ def _report(
         )
         if measured:
             worst = misfit(trace.metadata, comparison.costs[0])
-            screen.print(f"Costs as measured; a step and a line: that misses the times to verify by {worst:.1%} at most.")
+            screen.print(f"Costs as measured; their model misses the times to verify by {worst:.1%} at most.")
         for kind, reason in left_out.items():
             screen.print(f"Left out: {kind}: {reason}.")
     if json_file:
