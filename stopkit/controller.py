@@ -138,7 +138,7 @@ class DraftController:
     def _keep(self, state: State, rows: Tensor) -> None:
         """Take over the new state of `rows`; the others were shown values without meaning and keep theirs."""
         if state is not self.state:
-            self.state = state if rows.all() else state.where(rows, self.state)
+            self.state = state.where(rows, self.state)
 
     def _go_on(self, live: Tensor) -> bool:
         self.live = live
