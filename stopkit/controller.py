@@ -64,6 +64,7 @@ class DraftController:
         copies = {name: getattr(context, name).clone() for name in ("active", "limit", "last_token")}
         self._context = replace(context, **copies)
         self._active = context.active
+        self._alone = len(self.sequences) == 1 and bool(context.active)
         self._began = time.perf_counter()
         self._signals: list[Signals] = []
         self._drawn: list[Drawn] = []
@@ -71,7 +72,7 @@ class DraftController:
         with self._verb("plan"):
             cap, state = self.policy.plan(self.state, self._context)
             self._cap = torch.minimum(self._decision(cap, torch.long), context.limit)
-            self._keep(state, self._active)
+            self._keep(state, self._those(self._active))
         return self._go_on(self._cap > 0)
 
     def admit(self, signals: Signals | Tensor, usable: Tensor | None = None) -> bool:
@@ -95,7 +96,7 @@ class DraftController:
         with self._verb("extend"):
             extended, state = self.policy.extend(self.state, self._drafted.clone(), self._signals[-1], drawn)
             extended = self._decision(extended, torch.bool)
-            self._keep(state, self.live)
+            self._keep(state, self._those(self.live))
         self._drawn.append(drawn)
         self._drafted = self._drafted + self.live
         live = self.live & extended & (self._drafted < self._cap)
@@ -118,7 +119,7 @@ class DraftController:
             drawn=self._drawn,
         )
         with self._verb("learn"):
-            self._keep(self.policy.learn(self.state, outcome), self._active)
+            self._keep(self.policy.learn(self.state, outcome), self._those(self._active))
         for sequence, active, *block in zip(self.sequences, *counts, strict=True):
             if active:
                 sequence.count_block(*block)
@@ -135,10 +136,14 @@ class DraftController:
         self.state = self.state.append(self.policy.init(count, self.device))
         self._drafted = torch.zeros(len(self.sequences), dtype=torch.long, device=self.device)
 
-    def _keep(self, state: State, rows: Tensor) -> None:
-        """Take over the new state of `rows`; the others were shown values without meaning and keep theirs."""
+    def _keep(self, state: State, rows: Tensor | None) -> None:
+        """Take over the new state of `rows`, None for all; others were shown values without meaning and keep theirs."""
         if state is not self.state:
-            self.state = state.where(rows, self.state)
+            self.state = state.instead_of(self.state) if rows is None else state.where(rows, self.state)
+
+    def _those(self, rows: Tensor) -> Tensor | None:
+        """`rows`, or None if they are all: a sequence by itself takes part in all that it is asked."""
+        return None if self._alone else rows
 
     def _go_on(self, live: Tensor) -> bool:
         self.live = live

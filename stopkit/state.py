@@ -89,6 +89,10 @@ class State:
             lambda value, old: value if value is old else value.where(_beside(chosen, value), old), other
         )
 
+    def instead_of(self, other: Self) -> Self:
+        """This state, as `where` every row is chosen; raises ValueError if a value of the rows has another shape."""
+        return self._each_row_value(_alike, other)
+
     def append(self, other: Self) -> Self:
         """The rows of `other` after these; shared values are this state's."""
         return self._each_row_value(lambda value, more: torch.cat([value, more]), other)
@@ -136,6 +140,12 @@ class State:
 
 
 _NONE = torch.arange(0)
+
+
+def _alike(value: Tensor, other: Tensor) -> Tensor:
+    if value.shape != other.shape:
+        raise ValueError(f"a value of the rows was {list(other.shape)} and became {list(value.shape)}")
+    return value
 
 
 def _beside(flags: Tensor, value: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Capped(Combinator):
         return (self.policy,)
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
-        within = replace(context, limit=context.limit.clamp(max=self.max_draft))
+        within = self._within(context)
         cap, part = self.policy.plan(state.parts[0], within)
         return torch.minimum(cap, within.limit), State(parts=(part,))
 
@@ -42,4 +42,8 @@ class Capped(Combinator):
         return extended, State(parts=(part,))
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
-        return State(parts=(self.policy.learn(state.parts[0], outcome),))
+        seen = replace(outcome, context=self._within(outcome.context))
+        return State(parts=(self.policy.learn(state.parts[0], seen),))
+
+    def _within(self, context: RoundContext) -> RoundContext:
+        return replace(context, limit=context.limit.clamp(max=self.max_draft))

@@ -29,9 +29,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from stopkit import Costs, Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+from stopkit import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
 from stopkit_policies import acceptance_model
 
 FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
@@ -57,10 +56,9 @@ class Goodput(StoppingPolicy):
     def init(self, batch_size: int, device: torch.device) -> State:
         number = torch.zeros(1, dtype=torch.float64, device=device)
         own = State(
-            rows={"joint": number.repeat(batch_size)},
+            rows={"survival": number.repeat(batch_size) + 1},
             shared={
-                "tokens": number + FIRST_RATE * FIRST_ROUNDS,
-                "time": number + FIRST_ROUNDS,
+                "pace": torch.cat([number + FIRST_RATE, number + 1]) * FIRST_ROUNDS,
                 "gain": number + FIRST_GAIN,
                 "reach": number.repeat(LONGEST) + 1,
                 "worth": number.repeat(LONGEST),
@@ -71,67 +69,51 @@ class Goodput(StoppingPolicy):
         return own | acceptance_model.initial(batch_size, device)
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
-        costs, rows = context.costs, context.batch_size.clamp(min=1)
-        rate = state["tokens"] / state["time"]
-        crowd = 1 + (rows - 1) * state["reach"]
-        worth = rate * _token_time(costs) * rows / crowd
-        odds, state = acceptance_model.begin(state, context.last_token)
-        willing = (
-            odds.sigmoid() * (1 + state["gain"].clamp(min=0)) >= worth[0] + rate * costs.verify_block / costs.verify
-        )
+        costs, rows = context.costs, context.batch_size
+        tokens, time = state["pace"].unbind()
+        second = tokens / (time * costs.verify)
+        token = second * (costs.draft_step + costs.verify_token)
+        worth = token * rows / ((rows - 1) * state["reach"] + 1)
+        first, state = acceptance_model.begin(state, context.last_token)
+        willing = first * (state["gain"].relu() + 1) >= worth[0] + second * costs.verify_block
         trial = state["skipped"] >= state["wait"]
-        cap = context.limit.where(willing | trial, 0)
-        after = torch.cat([worth[1:], worth[-1:]]).log().where(context.active.any(), state["worth"])
-        return cap, state.put(joint=torch.zeros_like(state["joint"]), worth=after)
+        worth = worth.where(context.active.any(), state["worth"])
+        return context.limit * (willing | trial), state.put(survival=torch.ones_like(first), worth=worth)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        own, following, here = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
-        joint = state["joint"] + logsigmoid(own)
-        worth = state["worth"].index_select(0, position.clamp(max=LONGEST - 1))
-        return joint + logsigmoid(following) >= worth, state.put(joint=joint, here=here)
+        following, own, here = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        survival = state["survival"] * own
+        worth = state["worth"].index_select(0, (position + 1).clamp_max(LONGEST - 1))
+        return survival * following >= worth, state.put(survival=survival, here=here)
 
     def estimate(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> Tensor:
         """The probability that the drawn token will be accepted, [B], as `extend` sees it."""
-        own, _, _ = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
-        return own.sigmoid()
+        _, own, _ = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        return own
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
-        active, costs = outcome.context.active, outcome.context.costs
-        rows, any_active = active.sum().clamp(min=1), active.any()
-        drafted, accepted = outcome.drafted.where(active, 0), outcome.accepted.where(active, 0)
-        columns = drafted.amax()
-        any_drafted = columns > 0
-        time = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
-        tokens = (accepted + active).sum() / rows.double()
-        memory = MEMORY ** any_active.double()
-
-        price = state["tokens"] / state["time"] * _token_time(costs)
-        opened = accepted > 0
-        openings = opened.sum()
-        gained = (accepted - 1 - price * (drafted - 1)).where(opened, 0).sum() / openings.clamp(min=1)
-        gain_share = GAIN_SHARE * (openings > 0).double()
-        deep = torch.arange(LONGEST, device=active.device) < drafted.unsqueeze(1)
-        reach = deep.double().sum(0) / rows
-
-        skipped, wait = state["skipped"], state["wait"]
-        longer = (wait * PATIENCE).clamp(max=LONGEST_WAIT).where(skipped >= wait, FIRST_WAIT)
+        pace, skipped, wait, rows = state["pace"], state["skipped"], state["wait"], outcome.context.active.sum()
+        any_active = rows > 0
+        if not outcome.drawn:  # one token in one target step
+            return state.put(pace=(pace * MEMORY + 1).where(any_active, pace), skipped=skipped + any_active)
+        drafted, accepted, costs = outcome.drafted, outcome.accepted, outcome.context.costs
+        columns, opened = drafted.amax(), accepted > 0
+        any_drafted, openings = columns > 0, opened.sum()
+        made = accepted.sum() / rows.double() + 1
+        took = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
+        token = pace[0] / (pace[1] * costs.verify) * (costs.draft_step + costs.verify_token)
+        gained = ((accepted - token * drafted) * opened).sum() / openings.clamp_min(1) + token - 1
+        reach = (torch.arange(LONGEST, device=drafted.device) < drafted.unsqueeze(1)).sum(0) / rows.double()
+        longer = (wait * PATIENCE).clamp_max(LONGEST_WAIT).where(skipped >= wait, FIRST_WAIT)
         state = state.put(
-            tokens=state["tokens"] * memory + tokens,
-            time=state["time"] * memory + time * any_active,
-            gain=torch.lerp(state["gain"], gained, gain_share),
-            reach=torch.lerp(state["reach"], reach, REACH_SHARE * any_drafted.double()),
-            skipped=(skipped + any_active).where(~any_drafted, 0),
-            wait=wait.where(~any_drafted, longer),
+            pace=(pace * MEMORY + torch.stack([made, took])).where(any_active, pace),
+            gain=torch.lerp(state["gain"], gained, GAIN_SHARE).where(openings > 0, state["gain"]),
+            reach=torch.lerp(state["reach"], reach, REACH_SHARE).where(any_drafted, state["reach"]),
+            skipped=(skipped + any_active) * ~any_drafted,
+            wait=longer.where(any_drafted, wait),
         )
-        if not outcome.drawn:
-            return state
         confidence = [_confidence(*seen) for seen in zip(outcome.signals, outcome.drawn, strict=False)]
         return acceptance_model.learn(state, outcome, torch.stack(confidence, 1))
-
-
-def _token_time(costs: Costs) -> Tensor:
-    """c + v, what one more token takes, in target-step times."""
-    return (costs.draft_step + costs.verify_token) / costs.verify
 
 
 def _confidence(signals: Signals, drawn: Drawn) -> Tensor:

@@ -18,8 +18,8 @@ from stopkit_policies import acceptance_model, goodput
 from stopkit_policies.goodput import Goodput
 from tests.policies.lockstep import Run, agree, runs
 
-SMALL = {"TOKENS": 4, "SLOTS": 7}
-"""Tables in which tokens and texts collide, and that are quick to compare."""
+SMALL = {"SLOTS": 7}
+"""Tables in which texts collide, and that are quick to compare."""
 
 
 @contextmanager
@@ -77,10 +77,10 @@ def state_with(batch_size: int = 1, **values: Any) -> State:
 
 
 def sure(*chances: float) -> dict[str, Any]:
-    """Weights with which a drawn token is accepted by chances[0], the one after it by [1], a block's first by [2]."""
-    own, following, first = (math.log(chance / (1 - chance)) if chance < 1 else 40.0 for chance in chances)
-    remembered = [0] * acceptance_model.CONTEXTS
-    return {"optimistic": [[following, 0, 0, first, *remembered], [own, 0, 0, 0, *remembered]]}
+    """Weights with which a drawn token is accepted by chances[0], and the one after any token by chances[1]."""
+    own, following = (math.log(chance / (1 - chance)) for chance in chances)
+    rest = [0] * (acceptance_model.LENGTHS + 2)
+    return {"optimistic": [[following, *rest], [own, *rest]]}
 
 
 def extends(state: State, position: int = 0) -> tuple[bool, State]:
@@ -99,7 +99,7 @@ def outcome(of: RoundContext, drafted: list[int], accepted: list[int], tokens: l
 @pytest.mark.parametrize(("following", "positions"), [(0.93, 1), (0.95, 2)])
 def test_a_token_must_be_worth_its_time(following: float, positions: int) -> None:
     """ρ = 1.2 and c + v = 0.5: the bar is 0.6. S·a is 0.8·0.93 = 0.744, 0.64·0.93 = 0.595; 0.64·0.95 = 0.608."""
-    state = state_with(tokens=2.4, time=2.0, **sure(0.8, following, 0.9))
+    state = state_with(pace=[2.4, 2.0], **sure(0.8, following))
     _, state = Goodput().plan(state, context())
     decisions = []
     for position in range(2):
@@ -111,9 +111,8 @@ def test_a_token_must_be_worth_its_time(following: float, positions: int) -> Non
 @pytest.mark.parametrize(("first", "gain", "cap"), [(0.61, 0.0, 8), (0.59, 0.0, 0), (0.59, 0.1, 8), (0.61, -1.0, 8)])
 def test_a_block_must_be_worth_beginning(first: float, gain: float, cap: int) -> None:
     """The bar is 0.6: 0.61 is above, 0.59 below, 0.59·1.1 = 0.649 above; a loss counts as no gain."""
-    assert Goodput().plan(state_with(tokens=2.4, time=2.0, gain=gain, **sure(0.5, 0.5, first)), context())[
-        0
-    ].tolist() == [cap]
+    state = state_with(pace=[2.4, 2.0], gain=gain, **sure(0.5, first))
+    assert Goodput().plan(state, context())[0].tolist() == [cap]
 
 
 def test_waits_between_tries() -> None:
@@ -137,10 +136,10 @@ def test_waits_between_tries() -> None:
 def test_a_batch_shares_the_cost() -> None:
     """Four rows that all go on pay a quarter each, to be spent by all: no change. If half do, the bar is 4/2.5."""
     rate, step = 1.2, 0.5
-    state = state_with(batch_size=4, tokens=2.4, time=2.0, reach=[1.0, 1.0, 0.5] + [0.0] * (goodput.LONGEST - 3))
+    state = state_with(batch_size=4, pace=[2.4, 2.0], reach=[1.0, 1.0, 0.5] + [0.0] * (goodput.LONGEST - 3))
     _, state = Goodput().plan(state, context(rows=4))
     bars = [rate * step, rate * step * 4 / 2.5, rate * step * 4]
-    assert state["worth"][:3].exp().tolist() == pytest.approx(bars)
+    assert state["worth"][:4].tolist() == pytest.approx([bars[0], *bars])
 
 
 def test_what_became_of_a_text_is_remembered() -> None:
@@ -149,27 +148,29 @@ def test_what_became_of_a_text_is_remembered() -> None:
     _, state = policy.plan(state_with(batch_size=2), context(last_token=3, rows=2))
     drafted = outcome(replace(before, active=torch.tensor([True, False])), [2, 0], [1, 0], [5, 7])
     state = policy.learn(state, drafted).where(torch.tensor([True, False]), state)
-    assert told(state.select(torch.tensor([0])), 3, 5) == pytest.approx({"own": 0.5, "next": -0.5})
-    assert told(state.select(torch.tensor([0])), 3, 5, 7) == pytest.approx({"own": -0.5, "next": 0.0})
-    assert told(state.select(torch.tensor([1])), 3, 5) == {"own": 0.0, "next": 0.0}
+    assert told(state, 0, 3) == {"own": [0.5], "next": [0.5]}
+    assert told(state, 0, 3, 5) == {"own": [0.5] * 2, "next": [-0.5] * 2}
+    assert told(state, 0, 3, 5, 7) == {"own": [-0.5] * 3, "next": [0.0] * 3}
+    assert told(state, 1, 3) == {"own": [0.5], "next": [0.0]}
+    assert told(state, 1, 3, 5) == {"own": [0.0] * 2, "next": [0.0] * 2}
 
 
-def told(state: State, *text: int) -> dict[str, float]:
-    """What is remembered of `text`, by its last two tokens, and of the draft after it, by the last one."""
-    padded = torch.tensor([[0] * (acceptance_model.CONTEXTS + 1 - len(text)) + list(text)])
-    places = acceptance_model._places(acceptance_model._hashes(padded))
-    following, own = state["fates"].gather(3, places)[0, :, 0, 0].tolist()
+def told(state: State, row: int, *text: int) -> dict[str, list[float]]:
+    """What is remembered of the last 1, 2, … tokens of `text`, and of the draft after them."""
+    newest_first = [*reversed(text), *[0] * (acceptance_model.LENGTHS - len(text))]
+    places = acceptance_model._places(torch.tensor([newest_first]), state["powers"])
+    following, own = state["fates"][row : row + 1].gather(2, places)[0, :, : len(text)].tolist()
     return {"own": own, "next": following}
 
 
 def test_a_text_that_repeats_untried_is_tried() -> None:
-    """Where five tokens come again and nothing was drawn after them, more is expected of a first token."""
-    state, chances = state_with(), []
-    for token in (1, 2, 3, 4, 5) * 2:
-        odds, state = acceptance_model.begin(state, torch.tensor([token]))
-        chances.append(odds.item())
-    assert chances[:9] == pytest.approx([chances[0]] * 9)
-    assert chances[9] == pytest.approx(chances[0] + acceptance_model.CURIOSITY * acceptance_model.RECALL)
+    """Where four tokens come again and nothing was drawn after them, more is expected of a first token."""
+    state, odds = state_with(), []
+    for token in (1, 2, 3, 4) * 2:
+        chance, state = acceptance_model.begin(state, torch.tensor([token]))
+        odds.append(chance.logit().item())
+    assert odds[:7] == pytest.approx([odds[0]] * 7)
+    assert odds[7] == pytest.approx(odds[0] + acceptance_model.CURIOSITY * acceptance_model.RECALL)
 
 
 def test_nothing_is_learned_past_the_first_rejection() -> None:
@@ -179,22 +180,20 @@ def test_nothing_is_learned_past_the_first_rejection() -> None:
     learned = [policy.learn(state, outcome(before, [5], [1], [1, 2, *rest])) for rest in ([3, 4, 5], [2, 2, 2])]
     for name in (*state.rows, *state.shared):
         assert torch.equal(learned[0][name], learned[1][name]), name
-    assert learned[0]["agreement"].tolist() == pytest.approx([-((1 - acceptance_model.SMOOTHING) ** 2)])
-    corrected = learned[0]["correction"].ne(0).sum(1).tolist()
-    assert corrected == [2, 2], "of each regression: the accepted token's and the rejected one's"
+    assert learned[0]["agreement"].tolist() == [0.0], "one of two"
+    entries = learned[0]["fates"].ne(0).sum(2).tolist()
+    assert entries == [[8, 12]], "texts before the two, and those that end in them or in the last token"
 
 
-def test_a_first_correction() -> None:
-    """Logit 0, agreement 0, all new: own's chance is σ(0.3); its correction moves by missed / (2 + curvature)."""
+def test_a_first_step() -> None:
+    """All is 0 but the constant of own, 0.3: that moves by missed / (prior + curvature)."""
     policy, before = Goodput(), context()
-    remembered = [0] * acceptance_model.CONTEXTS
-    prior = [[0, 0, 0, 0.3, *remembered], [0.3, 0, 0, 0, *remembered]]
-    _, state = policy.plan(state_with(weights=prior), before)
-    with patch.dict(vars(acceptance_model), CORRECTION_PRECISION=2.0):
-        state = policy.learn(state, outcome(before, [1], [1], [1]))
+    rest = [0] * (acceptance_model.LENGTHS + 2)
+    _, state = policy.plan(state_with(weights=[[0.0, *rest], [0.3, *rest]]), before)
+    state = policy.learn(state, outcome(before, [1], [1], [1]))
     chance = 1 / (1 + math.exp(-0.3))
-    wanted = (1 - chance) / (2 + chance * (1 - chance))
-    assert state["correction"].sum(1).tolist() == pytest.approx([wanted, wanted])
+    moved = (1 - chance) / (acceptance_model.PRIOR_PRECISION + chance * (1 - chance))
+    assert state["weights"][acceptance_model.OWN].tolist() == pytest.approx([0.3 + moved, *rest])
 
 
 def test_at_temperature_0_confidence_is_the_untempered_one() -> None:

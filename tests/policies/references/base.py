@@ -48,10 +48,11 @@ class Seconds:
     draft_step: float
     verify: float
     verify_token: float
+    verify_block: float
 
     def round(self, drafted: int) -> float:
         """A round with a block of `drafted` tokens."""
-        return drafted * self.draft_step + self.verify + drafted * self.verify_token
+        return drafted * (self.draft_step + self.verify_token) + self.verify + (drafted > 0) * self.verify_block
 
 
 @dataclass(frozen=True)

@@ -114,13 +114,12 @@ class BestLength(Reading):
         self.judged, self.accepted, self.rounds = [0.0] * max_draft, [0.0] * max_draft, 0
 
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
-        token = (costs.draft_step + costs.verify_token) / costs.verify
         survival, tokens, rates = 1.0, 1.0, [1.0]
         for position in range(self.max_draft):
             held, seen = self.accepted[position], self.judged[position]
             survival *= (held + self.prior_weight * self.prior) / (seen + self.prior_weight)
             tokens += survival
-            rates.append(tokens / (1 + (position + 1) * token))
+            rates.append(tokens * costs.verify / costs.round(position + 1))
         best = largest(rates)
         probing = (self.rounds + 1) % self.probe_every == 0
         return min(limit, self.max_draft, best + probing)
