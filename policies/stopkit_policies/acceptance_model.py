@@ -33,7 +33,7 @@ PRIOR_PRECISION = 0.3
 DECAY = 0.9998
 """Of what was learned, at every judged token: half is forgotten in 3,500."""
 SMOOTHING = 0.9
-RECALL = 0.5
+RECALL = 0.35
 """Share of the latest judgement in what is remembered."""
 OPTIMISM = 0.5
 """Standard deviations that are added to *next*'s constant: what is tried too rarely to be known is tried."""

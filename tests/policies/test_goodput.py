@@ -18,8 +18,8 @@ from stopkit_policies import acceptance_model, goodput
 from stopkit_policies.goodput import Goodput
 from tests.policies.lockstep import Run, agree, runs
 
-SMALL = {"SLOTS": 7}
-"""Tables in which texts collide, and that are quick to compare."""
+SMALL = {"SLOTS": 7, "RECALL": 0.5}
+"""Tables in which texts collide, that are quick to compare, and in which sixteen bits round little."""
 
 
 @contextmanager
@@ -148,10 +148,11 @@ def test_what_became_of_a_text_is_remembered() -> None:
     _, state = policy.plan(state_with(batch_size=2), context(last_token=3, rows=2))
     drafted = outcome(replace(before, active=torch.tensor([True, False])), [2, 0], [1, 0], [5, 7])
     state = policy.learn(state, drafted).where(torch.tensor([True, False]), state)
-    assert told(state, 0, 3) == {"own": [0.5], "next": [0.5]}
-    assert told(state, 0, 3, 5) == {"own": [0.5] * 2, "next": [-0.5] * 2}
-    assert told(state, 0, 3, 5, 7) == {"own": [-0.5] * 3, "next": [0.0] * 3}
-    assert told(state, 1, 3) == {"own": [0.5], "next": [0.0]}
+    share = torch.tensor(acceptance_model.RECALL).half().item()
+    assert told(state, 0, 3) == {"own": [share], "next": [share]}
+    assert told(state, 0, 3, 5) == {"own": [share] * 2, "next": [-share] * 2}
+    assert told(state, 0, 3, 5, 7) == {"own": [-share] * 3, "next": [0.0] * 3}
+    assert told(state, 1, 3) == {"own": [share], "next": [0.0]}
     assert told(state, 1, 3, 5) == {"own": [0.0] * 2, "next": [0.0] * 2}
 
 
@@ -170,7 +171,8 @@ def test_a_text_that_repeats_untried_is_tried() -> None:
         chance, state = acceptance_model.begin(state, torch.tensor([token]))
         odds.append(chance.logit().item())
     assert odds[:7] == pytest.approx([odds[0]] * 7)
-    assert odds[7] == pytest.approx(odds[0] + acceptance_model.CURIOSITY * acceptance_model.RECALL)
+    expected = odds[0] + acceptance_model.CURIOSITY * acceptance_model.RECALL
+    assert odds[7] == pytest.approx(expected, rel=1e-3), "remembered in 16 bits"
 
 
 def test_nothing_is_learned_past_the_first_rejection() -> None:
