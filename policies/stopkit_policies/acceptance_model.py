@@ -4,7 +4,7 @@ Two logistic regressions share their features. *own* gives the acceptance probab
 that of the position after it, before anything is known of it. What they see of a token:
 
 * logit q(x), in the distribution that signals describe; 0 for the last token of the output, after which a block begins
-* how often the target has agreed lately in this sequence: ±1 a judged token, smoothed by 0.9
+* how often the target has agreed lately in this sequence: from −1 to 1, a round's mean, smoothed by 0.9 a judged token
 * what became of the sequence's texts of the last 1 … 4 tokens when they came up before: for *own*, +1 where they became
   output, −1 where the last token was drawn and rejected, 0 where they are new; for *next*, whether the target agreed
   with what the draft drew after them. Text that repeats itself is drafted as it was before

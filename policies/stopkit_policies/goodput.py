@@ -30,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stopkit import Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
+from stopkit import Costs, Drawn, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
 from stopkit_policies import acceptance_model
 
 FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
@@ -69,13 +69,10 @@ class Goodput(StoppingPolicy):
         return own | acceptance_model.initial(batch_size, device)
 
     def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]:
-        costs, rows = context.costs, context.batch_size
-        tokens, time = state["pace"].unbind()
-        second = tokens / (time * costs.verify)
-        token = second * (costs.draft_step + costs.verify_token)
+        rows, (token, block) = context.batch_size, _prices(state, context.costs)
         worth = token * rows / ((rows - 1) * state["reach"] + 1)
         first, state = acceptance_model.begin(state, context.last_token)
-        willing = first * (state["gain"].relu() + 1) >= worth[0] + second * costs.verify_block
+        willing = first * (state["gain"].relu() + 1) >= worth[0] + block
         trial = state["skipped"] >= state["wait"]
         worth = worth.where(context.active.any(), state["worth"])
         return context.limit * (willing | trial), state.put(survival=torch.ones_like(first), worth=worth)
@@ -92,16 +89,16 @@ class Goodput(StoppingPolicy):
         return own
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
-        pace, skipped, wait, rows = state["pace"], state["skipped"], state["wait"], outcome.context.active.sum()
+        pace, skipped, wait = state["pace"], state["skipped"], state["wait"]
+        rows = outcome.context.active.sum()
         any_active = rows > 0
         if not outcome.drawn:  # one token in one target step
             return state.put(pace=(pace * MEMORY + 1).where(any_active, pace), skipped=skipped + any_active)
         drafted, accepted, costs = outcome.drafted, outcome.accepted, outcome.context.costs
-        columns, opened = drafted.amax(), accepted > 0
+        columns, opened, (token, _) = drafted.amax(), accepted > 0, _prices(state, costs)
         any_drafted, openings = columns > 0, opened.sum()
         made = accepted.sum() / rows.double() + 1
         took = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
-        token = pace[0] / (pace[1] * costs.verify) * (costs.draft_step + costs.verify_token)
         gained = ((accepted - token * drafted) * opened).sum() / openings.clamp_min(1) + token - 1
         reach = (torch.arange(LONGEST, device=drafted.device) < drafted.unsqueeze(1)).sum(0) / rows.double()
         longer = (wait * PATIENCE).clamp_max(LONGEST_WAIT).where(skipped >= wait, FIRST_WAIT)
@@ -114,6 +111,13 @@ class Goodput(StoppingPolicy):
         )
         confidence = [_confidence(*seen) for seen in zip(outcome.signals, outcome.drawn, strict=False)]
         return acceptance_model.learn(state, outcome, torch.stack(confidence, 1))
+
+
+def _prices(state: State, costs: Costs) -> tuple[Tensor, Tensor]:
+    """ρ·(c + v) and ρ·b: what one more token costs, and a block whatever its length, in tokens."""
+    tokens, time = state["pace"].unbind()
+    second = tokens / (time * costs.verify)
+    return second * (costs.draft_step + costs.verify_token), second * costs.verify_block
 
 
 def _confidence(signals: Signals, drawn: Drawn) -> Tensor:
