@@ -56,8 +56,9 @@ class CostModel:
     """Keeps the costs of one engine. `fixed` wins over everything measured.
 
     A draft step is a decayed mean. So is a target forward with an empty block; with tokens in it, it is a decayed
-    least-squares line over their number, which may lie above it. Before anything is measured a draft step costs a tenth
-    of a target step.
+    least-squares line over their number, which may lie above it. What is known of drafting fades in rounds without it,
+    too: by the next block the machine may have become faster. Before anything is measured a draft step costs a tenth of
+    a target step.
     """
 
     DECAY = 0.98
@@ -69,15 +70,14 @@ class CostModel:
         self._line = [0.0] * 5  # of 1, k, k², seconds, k·seconds
 
     def saw_draft_steps(self, seconds: float, steps: int) -> None:
-        """Record `steps` draft forwards that took `seconds` together."""
-        if steps:
-            self._draft = self._decayed(self._draft, 1.0, seconds / steps)
+        """Record a round's `steps` draft forwards, which took `seconds` together."""
+        self._draft = self._decayed(self._draft, *((1.0, seconds / steps) if steps else (0.0, 0.0)))
 
     def saw_verification(self, seconds: float, drafted: int) -> None:
         """Record one target forward over a block of `drafted` tokens."""
-        if drafted:
-            self._line = self._decayed(self._line, 1.0, drafted, drafted**2, seconds, drafted * seconds)
-        else:
+        shown = [bool(drafted) * term for term in (1.0, drafted, drafted**2, seconds, drafted * seconds)]
+        self._line = self._decayed(self._line, *shown)
+        if not drafted:
             self._empty = self._decayed(self._empty, 1.0, seconds)
 
     def costs(self, device: torch.device) -> Costs:

@@ -48,6 +48,19 @@ def test_old_measurements_fade() -> None:
     assert known(model)[0] == pytest.approx(0.01, rel=0.01)
 
 
+def test_what_drafting_cost_fades_without_it() -> None:
+    """A machine that was three times slower: after 200 rounds without a block, one that has one counts more than 50."""
+    model = CostModel()
+    for slow, drafted in [(3, 2)] * 50 + [(1, 0)] * 200 + [(1, 2)]:
+        model.saw_draft_steps(slow * 0.002 * drafted, drafted)
+        model.saw_verification(slow * (0.01 + 0.002 * drafted), drafted)
+    old = sum(CostModel.DECAY**age for age in range(201, 251))
+    slowness = (3 * old + 1) / (old + 1)
+    assert slowness < 2
+    assert known(model)[:2] == pytest.approx((slowness * 0.002, 0.01))
+    assert float(model.costs(CPU).verification(torch.tensor(2))) == pytest.approx(slowness * 0.014)
+
+
 def test_before_anything_is_measured_a_draft_step_is_a_tenth_of_a_target_step() -> None:
     step, verify, token = known(CostModel())
     assert (step / verify, token) == pytest.approx((0.1, 0.0))
