@@ -56,12 +56,18 @@ class CostModel:
     """Keeps the costs of one engine. `fixed` wins over everything measured.
 
     A draft step is a decayed mean. So is a target forward with an empty block; with tokens in it, it is a decayed
-    least-squares line over their number, which may lie above it. What is known of drafting fades in rounds without it,
-    too: by the next block the machine may have become faster. Before anything is measured a draft step costs a tenth of
-    a target step.
+    ridge-regression line over their number, which may lie above it. What is known of drafting fades in rounds without
+    it, too: by the next block the machine may have become faster. Before anything is measured a draft step costs a
+    tenth of a target step.
     """
 
     DECAY = 0.98
+    FORGOTTEN = 1e-6
+    """A weight that is none any more."""
+    RIDGE = 1.0
+    """Of the slope, in tokens²: blocks of nearly one length tell little of it, and a slow one among them a lie."""
+    OUTLIER = 1.5
+    """Times what is known: a measurement counts at most as that, since others use the machine, too."""
 
     def __init__(self, fixed: FixedCosts | None = None) -> None:
         self._fixed = fixed
@@ -71,12 +77,16 @@ class CostModel:
 
     def saw_draft_steps(self, seconds: float, steps: int) -> None:
         """Record a round's `steps` draft forwards, which took `seconds` together."""
-        self._draft = self._decayed(self._draft, *((1.0, seconds / steps) if steps else (0.0, 0.0)))
+        seen = (1.0, self._likely(seconds / steps, self._draft[0], self._values()[0])) if steps else (0.0, 0.0)
+        self._draft = self._decayed(self._draft, *seen)
 
     def saw_verification(self, seconds: float, drafted: int) -> None:
         """Record one target forward over a block of `drafted` tokens."""
-        shown = [bool(drafted) * term for term in (1.0, drafted, drafted**2, seconds, drafted * seconds)]
-        self._line = self._decayed(self._line, *shown)
+        _, verify, token, block = self._values()
+        known = self._line[0] if drafted else self._empty[0]
+        seconds = self._likely(seconds, known, verify + token * drafted + block * (drafted > 0))
+        seen = [bool(drafted) * term for term in (1.0, drafted, drafted**2, seconds, drafted * seconds)]
+        self._line = self._decayed(self._line, *seen)
         if not drafted:
             self._empty = self._decayed(self._empty, 1.0, seconds)
 
@@ -91,15 +101,18 @@ class CostModel:
             return measured
         return self._fixed.draft_step * steps + self._fixed.verification(drafted)
 
+    def _likely(self, seconds: float, known: float, expected: float) -> float:
+        return min(seconds, self.OUTLIER * expected) if known else seconds
+
     def _decayed(self, sums: list[float], *terms: float) -> list[float]:
-        return [old * self.DECAY + new for old, new in zip(sums, terms, strict=True)]
+        memory = self.DECAY if sums[0] > self.FORGOTTEN else 0.0
+        return [old * memory + new for old, new in zip(sums, terms, strict=True)]
 
     def _values(self) -> tuple[float, float, float, float]:
         if self._fixed:
             return self._fixed.values
         n, k, kk, s, ks = self._line
-        spread = n * kk - k * k
-        slope = max(0.0, (n * ks - k * s) / spread) if spread > 1e-9 * max(1.0, n * n) else 0.0
+        slope = max(0.0, (n * ks - k * s) / (n * kk - k * k + n * self.RIDGE)) if n else 0.0
         line = (s - slope * k) / n if n else None
         empty = self._empty[1] / self._empty[0] if self._empty[0] else line
         verify = max(1e-9, 1.0 if empty is None else empty)

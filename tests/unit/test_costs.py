@@ -15,23 +15,23 @@ def known(model: CostModel) -> tuple[float, ...]:
 
 def test_a_line_is_found() -> None:
     model = CostModel()
-    for drafted in (0, 3, 1, 5, 2):
+    for drafted in (0, 3, 1, 5, 2) * 20:
         model.saw_draft_steps(0.002 * (drafted + 1), drafted + 1)
         model.saw_verification(0.01 + 0.0005 * drafted, drafted)
-    assert known(model) == pytest.approx((0.002, 0.01, 0.0005))
+    assert known(model) == pytest.approx((0.002, 0.01, 0.0005), rel=0.02)
     costs = model.costs(CPU)
-    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.012])
+    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.012], rel=0.01)
 
 
 def test_a_block_may_cost_more_than_its_tokens() -> None:
     model = CostModel()
-    for drafted in (0, 3, 1, 5, 2, 0):
+    for drafted in (0, 3, 1, 5, 2, 0) * 20:
         model.saw_verification(0.01 + (0.004 + 0.0005 * drafted if drafted else 0), drafted)
     costs = model.costs(CPU)
     assert [float(costs.verify), float(costs.verify_token), float(costs.verify_block)] == pytest.approx(
-        [0.01, 0.0005, 0.004]
+        [0.01, 0.0005, 0.004], rel=0.02
     )
-    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.016])
+    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.016], rel=0.01)
 
 
 def test_blocks_of_one_length_tell_nothing_of_the_slope() -> None:
@@ -39,6 +39,28 @@ def test_blocks_of_one_length_tell_nothing_of_the_slope() -> None:
     for _ in range(5):
         model.saw_verification(0.012, 4)
     assert known(model)[1:] == pytest.approx((0.012, 0.0))
+
+
+def test_one_slow_round_does_not_tell_the_costs() -> None:
+    """Blocks of one token, and one of two that others on the machine made seven times slower."""
+    model = CostModel()
+    for slow, drafted in [(1, 0), (1, 1), (1, 1), (7, 2)]:
+        model.saw_draft_steps(slow * 0.002 * drafted, drafted)
+        model.saw_verification(slow * (0.01 + 0.002 * drafted), drafted)
+    costs = model.costs(CPU)
+    assert float(costs.draft_step) < 0.0025
+    assert float(costs.verify_token) < 0.003
+    assert float(costs.verification(torch.tensor(1))) < 0.014
+
+
+def test_what_has_long_not_been_seen_is_forgotten() -> None:
+    """Drafting is then as it was before anything was measured."""
+    model = CostModel()
+    for drafted in [2] + [0] * 2000:
+        model.saw_draft_steps(0.005 * drafted, drafted)
+        model.saw_verification(0.01 + 0.005 * drafted, drafted)
+    assert known(model) == pytest.approx((0.001, 0.01, 0.0))
+    assert float(model.costs(CPU).verify_block) == 0.0
 
 
 def test_old_measurements_fade() -> None:
