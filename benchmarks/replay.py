@@ -20,8 +20,8 @@ from stopkit.trace.replay import replay
 from stopkit.trace.trace import Trace
 
 RESULTS = Path(__file__).parent / "results"
-POLICIES = ("adaedl", "ema_length", "best_length")
-"""One that learns in a sequence at most, one that carries over, and one that carries over and looks at costs."""
+POLICIES = ("adaedl", "ema_length", "best_length", "goodput")
+"""One that learns in a sequence at most, one that carries over, and two that carry over and look at costs."""
 COSTS = {"one pair": cost_grid([0.1], [0.02]), "ten pairs": cost_grid(DRAFT_COSTS, [0.02, 0.15])}
 PROMPTS, TOKENS = 4, 64
 
