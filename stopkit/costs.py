@@ -77,14 +77,12 @@ class CostModel:
 
     def saw_draft_steps(self, seconds: float, steps: int) -> None:
         """Record a round's `steps` draft forwards, which took `seconds` together."""
-        seen = (1.0, self._likely(seconds / steps, self._draft[0], self._values()[0])) if steps else (0.0, 0.0)
+        seen = (1.0, self._likely(seconds / steps, self._draft, self._known.draft_step)) if steps else (0.0, 0.0)
         self._draft = self._decayed(self._draft, *seen)
 
     def saw_verification(self, seconds: float, drafted: int) -> None:
         """Record one target forward over a block of `drafted` tokens."""
-        _, verify, token, block = self._values()
-        known = self._line[0] if drafted else self._empty[0]
-        seconds = self._likely(seconds, known, verify + token * drafted + block * (drafted > 0))
+        seconds = self._likely(seconds, self._line if drafted else self._empty, self._known.verification(drafted))
         seen = [bool(drafted) * term for term in (1.0, drafted, drafted**2, seconds, drafted * seconds)]
         self._line = self._decayed(self._line, *seen)
         if not drafted:
@@ -92,7 +90,7 @@ class CostModel:
 
     def costs(self, device: torch.device) -> Costs:
         """The costs as they are known now."""
-        values = torch.tensor(self._values(), dtype=torch.float64).to(device, non_blocking=True)
+        values = torch.tensor(self._known.values, dtype=torch.float64).to(device, non_blocking=True)
         return Costs(*values.unbind())
 
     def round_seconds(self, steps: int, drafted: int, measured: float) -> float:
@@ -101,20 +99,22 @@ class CostModel:
             return measured
         return self._fixed.draft_step * steps + self._fixed.verification(drafted)
 
-    def _likely(self, seconds: float, known: float, expected: float) -> float:
-        return min(seconds, self.OUTLIER * expected) if known else seconds
+    def _likely(self, seconds: float, sums: list[float], expected: float) -> float:
+        return min(seconds, self.OUTLIER * expected) if sums[0] else seconds
 
     def _decayed(self, sums: list[float], *terms: float) -> list[float]:
         memory = self.DECAY if sums[0] > self.FORGOTTEN else 0.0
         return [old * memory + new for old, new in zip(sums, terms, strict=True)]
 
-    def _values(self) -> tuple[float, float, float, float]:
+    @property
+    def _known(self) -> FixedCosts:
         if self._fixed:
-            return self._fixed.values
+            return self._fixed
         n, k, kk, s, ks = self._line
         slope = max(0.0, (n * ks - k * s) / (n * kk - k * k + n * self.RIDGE)) if n else 0.0
         line = (s - slope * k) / n if n else None
         empty = self._empty[1] / self._empty[0] if self._empty[0] else line
         verify = max(1e-9, 1.0 if empty is None else empty)
         step = self._draft[1] / self._draft[0] if self._draft[0] else verify / 10
-        return step, verify, slope, 0.0 if line is None else max(0.0, line - verify)
+        block = 0.0 if line is None else max(0.0, line - verify)
+        return FixedCosts(draft_step=step, verify=verify, verify_token=slope, verify_block=block)

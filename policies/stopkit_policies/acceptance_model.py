@@ -98,22 +98,20 @@ def drawn(state: State, token: Tensor, confidence: Tensor) -> tuple[Tensor, Tens
 def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
     """The model after a round whose drawn tokens had these probabilities, [B, n]."""
     agreement, fates, accepted = state["agreement"], state["fates"], outcome.accepted
-    place = torch.arange(confidence.shape[1] + 1, device=confidence.device)
-    position = torch.stack([place, place - 1]).unsqueeze(1)
-    judged = (position >= 0) & (position < outcome.drafted.unsqueeze(1)) & (position <= accepted.unsqueeze(1))
-    kept = (position < accepted.unsqueeze(1)).double()
+    judged, kept = outcome.judged(confidence.shape[1])
+    logit = pad(confidence.double().where(judged, 0.5).logit(EDGE), (1, 0))
+    count = judged.sum(1).double()
+    agreed = (2 * accepted - count) / count.clamp_min(1)
+    judged, kept = (torch.stack([pad(flags, (0, 1)), pad(flags, (1, 0))]) for flags in (judged, kept.double()))
 
     tokens = [drawn.token.unsqueeze(1) for drawn in outcome.drawn]
     text = torch.cat([state["text"].flip(1), *tokens], 1).unfold(1, LENGTHS, 1).flip(2)
     places = _places(text, state["powers"]).flatten(2)
     remembered = fates.gather(2, places).view(-1, 2, *text.shape[1:]).transpose(0, 1).double()
-    logit = pad(confidence.double().where(judged[OWN, :, 1:], 0.5).logit(EDGE), (1, 0))
     plain = torch.stack([torch.ones_like(logit), logit, agreement.unsqueeze(1).expand_as(logit)], 2)
     features = torch.cat([plain.expand(2, -1, -1, -1), remembered], 3)
 
     changed = ((2 * kept - 1).unsqueeze(3) - remembered) * (RECALL * judged).unsqueeze(3)
-    count = torch.minimum(outcome.drafted, accepted + 1).double()
-    agreed = (2 * accepted - count) / count.clamp_min(1)
     return _newton_step(state, features.flatten(1, 2), judged.flatten(1), kept.flatten(1)).put(
         agreement=torch.lerp(agreed, agreement, torch.pow(SMOOTHING, count)),
         text=text.take_along_dim(accepted.view(-1, 1, 1), 1).squeeze(1),
