@@ -24,9 +24,9 @@ from stopkit import Costs, Drawn, RoundContext, StoppingPolicy
 from stopkit.conditions import conditions
 from stopkit.pair.corpus import held_out_prompts
 from stopkit.plugins import registry
-from stopkit.report import table, text
 from stopkit.signals import compute
-from stopkit_engines.cached_model import CachedModel
+from stopkit.tables import table, text
+from stopkit_engines.hf.cached_model import CachedModel
 
 RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 16, 64)

@@ -21,12 +21,12 @@ from typing import Any
 
 import stopkit
 from stopkit.conditions import conditions
-from stopkit.config import as_block
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
+from stopkit.kinds import as_block
 from stopkit.pair.corpus import held_out_prompts
 from stopkit.prompts import read_prompts
-from stopkit.report import Column, console, number, table, text
-from stopkit.trace.comparison import Comparison, servable
+from stopkit.tables import Column, console, number, table, text
+from stopkit.trace.comparison import TraceComparison, servable
 from stopkit.trace.costs import DRAFT_COSTS, cost_grid
 from stopkit.trace.recording import Recording
 from stopkit.trace.trace import Trace
@@ -108,7 +108,7 @@ def shelf(trace: Trace) -> tuple[list[Row], dict[str, Any]]:
     policies, left_out = servable(trace)
     swept = {f"{rule}{',' if ':' in rule else ':'}threshold={at}": rule for rule in SWEPT for at in THRESHOLDS}
     everything = policies | {spec: stopkit.load_policy(spec) for spec in swept}
-    comparison = Comparison(trace, everything, cost_grid(DRAFT_COSTS, VERIFY_COSTS))
+    comparison = TraceComparison(trace, everything, cost_grid(DRAFT_COSTS, VERIFY_COSTS))
     rows = comparison.rows(dict(comparison.replays()))
     metadata = trace.metadata.model_dump(mode="json")
     config = {"policy": {name: as_block(policy) for name, policy in policies.items()}, "left_out": left_out}

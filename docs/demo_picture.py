@@ -19,9 +19,9 @@ from rich.console import Console
 from stopkit import load_config
 from stopkit.cli.measuring import held_out
 from stopkit.cli.options import quiet
-from stopkit.engine import Piece
+from stopkit.generation import Piece
 from stopkit.origins import OriginStream, legend, paint
-from stopkit.report import COMPARISON, table
+from stopkit.tables import COMPARISON, table
 
 PICTURE = Path(__file__).parent / "assets" / "demo.svg"
 WIDTH = 122

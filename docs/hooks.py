@@ -18,14 +18,14 @@ from pydantic import BaseModel
 
 import stopkit.testing
 from stopkit.cli import main
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.schema import Field as ConfigField
 from stopkit.schema import config_schema, fields
 from stopkit.testing import Check
 from stopkit.testing.for_engines import ENGINE_CHECKS
 from stopkit.testing.for_policies import POLICY_CHECKS
-from stopkit.trace.schema import COLUMNS, FORMAT, KEY, OPTIONAL, VERSION, Column, Metadata, Timings
+from stopkit.trace.format import COLUMNS, FORMAT, KEY, OPTIONAL, VERSION, FileColumn, Metadata, Timings
 
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
@@ -140,7 +140,7 @@ def statistics() -> str:
 def trace_format() -> str:
     """The files of a trace."""
 
-    def columns(found: Iterable[Column]) -> str:
+    def columns(found: Iterable[FileColumn]) -> str:
         return _table(
             ("column", "type", "holds"), [(f"`{column.name}`", str(column.type), column.meaning) for column in found]
         )

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stopkit.combinator import Combinator, NestedPolicy, SideBySide
-    from stopkit.config import Config, load_config, load_engine, load_policy
+    from stopkit.config import Config, load_config, load_engine
     from stopkit.controller import DraftController
     from stopkit.costs import Costs
-    from stopkit.engine import Engine, GenerationResult
+    from stopkit.engine import Engine
     from stopkit.errors import GenerationError, InputError, PolicyError, StopkitError
+    from stopkit.generation import GenerationResult
     from stopkit.hookspecs import hookimpl
-    from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+    from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, StoppingPolicy
     from stopkit.scalar import ScalarPolicy
+    from stopkit.signals import Signals
+    from stopkit.spec import load_policy
     from stopkit.state import State
     from stopkit.threshold import ThresholdPolicy
 

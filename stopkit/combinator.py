@@ -11,27 +11,22 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from stopkit.errors import InputError
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.kinds import as_block
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import Signals
+from stopkit.spec import load_policy
 from stopkit.state import State
 from stopkit.validation import HERE, NESTED
 
 
 def _load(value: Any) -> StoppingPolicy:
-    from stopkit.config import load_policy
-
     try:
         return load_policy(value, HERE)
     except InputError as error:
         raise PydanticCustomError(NESTED, "{lines}", {"lines": str(error)}) from None
 
 
-def _block(policy: StoppingPolicy) -> dict[str, Any]:
-    from stopkit.config import as_block
-
-    return as_block(policy)
-
-
-NestedPolicy = Annotated[StoppingPolicy, BeforeValidator(_load), PlainSerializer(_block)]
+NestedPolicy = Annotated[StoppingPolicy, BeforeValidator(_load), PlainSerializer(as_block)]
 """A field that holds any registered policy: in a config its kind, KIND:field=value, or a table with its kind."""
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from stopkit.completions import complete
-from stopkit.config import load_policy
-from stopkit.engine import Engine, GenerationOptions, GenerationResult
+from stopkit.engine import Engine
+from stopkit.generation import GenerationOptions, GenerationResult
 from stopkit.policy import StoppingPolicy
-from stopkit.prompts import Prompt, batches
+from stopkit.prompts import WrittenPrompt, batches
+from stopkit.spec import load_policy
 from stopkit.statistics import Statistics, total
 from stopkit.validation import validated
 
@@ -35,7 +36,7 @@ class Comparison:
 
     policies: Mapping[str, StoppingPolicy]
     temperatures: Sequence[float]
-    prompts: Sequence[Prompt]
+    prompts: Sequence[WrittenPrompt]
     options: GenerationOptions
     batch_size: int = 1
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stopkit.engine import Engine, GenerationOptions, GenerationResult, Piece
+from stopkit.engine import Engine
 from stopkit.errors import InputError
+from stopkit.generation import GenerationOptions, GenerationResult, Piece
 from stopkit.policy import StoppingPolicy
 from stopkit.prompts import Batch
 from stopkit.state import State

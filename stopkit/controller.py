@@ -23,8 +23,9 @@ from torch import Tensor
 
 from stopkit.costs import CostModel, FixedCosts
 from stopkit.errors import InputError, PolicyError
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
-from stopkit.signals import compute
+from stopkit.kinds import distribution_of
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import Signals, compute
 from stopkit.state import State
 from stopkit.statistics import Statistics, Stopwatch
 
@@ -181,6 +182,4 @@ def _kind(tensor: Tensor, dtype: torch.dtype) -> str:
 
 
 def _describe(policy: StoppingPolicy) -> str:
-    from stopkit.plugins import origin
-
-    return f"policy {policy.kind!r} (from {origin(type(policy))})"
+    return f"policy {policy.kind!r} (from {distribution_of(type(policy))})"

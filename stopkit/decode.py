@@ -1,7 +1,7 @@
 """The one loop. Whatever an engine is, its tokens are made here and nowhere else."""
 
 from stopkit.controller import DraftController
-from stopkit.engine import Decoding
+from stopkit.decoding import Decoding
 from stopkit.policy import StoppingPolicy
 from stopkit.state import State
 

@@ -1,12 +1,8 @@
 """What a plug-in can offer. A plug-in is a module or object named in the entry-point group `stopkit`."""
 
-from typing import TYPE_CHECKING
-
 import pluggy
 
-if TYPE_CHECKING:
-    from stopkit.engine import Engine
-    from stopkit.policy import StoppingPolicy
+from stopkit.kinds import Kind
 
 PROJECT = "stopkit"
 """Name of the pluggy project and of the entry-point group."""
@@ -17,10 +13,10 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def stopkit_policies() -> "list[type[StoppingPolicy]]":  # type: ignore[empty-body]
-    """The policy classes of this plug-in; each has a `kind` that no other plug-in uses."""
+def stopkit_policies() -> list[type[Kind]]:  # type: ignore[empty-body]
+    """The policy classes of this plug-in, each a StoppingPolicy with a `kind` that no other plug-in uses."""
 
 
 @hookspec
-def stopkit_engines() -> "list[type[Engine]]":  # type: ignore[empty-body]
-    """The engine classes of this plug-in; each has a `kind` that no other plug-in uses."""
+def stopkit_engines() -> list[type[Kind]]:  # type: ignore[empty-body]
+    """The engine classes of this plug-in, each an Engine with a `kind` that no other plug-in uses."""

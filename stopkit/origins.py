@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from stopkit.engine import Origin, Piece
+from stopkit.generation import Origin, Piece
 
 CONTEXT = 16
 """Earlier tokens that are decoded again, so that spaces and characters cut by a token's edge come out right."""

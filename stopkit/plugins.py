@@ -6,22 +6,23 @@ reason and stops nothing else. `STOPKIT_PLUGINS=a,b` loads only these entry poin
 
 import inspect
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any
 
 import pluggy
 
 from stopkit import hookspecs
-from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.hookspecs import PROJECT
-from stopkit.policy import StoppingPolicy
+from stopkit.kinds import DISTRIBUTIONS, Kind
 from stopkit.validation import did_you_mean
 
-Class = TypeVar("Class", bound=type)
+HOOKS = {"policy": "stopkit_policies", "engine": "stopkit_engines"}
+"""The hook that offers what each section of a config can hold."""
+BASES = {"policy": "StoppingPolicy", "engine": "Engine"}
+"""What the classes of each section derive from, by the names that authors know."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,41 @@ class Plugin:
 class Registry:
     """All kinds that can be named, and who they come from."""
 
-    policies: dict[str, type[StoppingPolicy]] = field(default_factory=dict)
-    engines: dict[str, type[Engine]] = field(default_factory=dict)
+    policies: dict[str, type[Any]] = field(default_factory=dict)
+    """The policy classes by their kind."""
+    engines: dict[str, type[Any]] = field(default_factory=dict)
+    """The engine classes by their kind."""
     plugins: list[Plugin] = field(default_factory=list)
-    origins: dict[type, str] = field(default_factory=dict)
-    """Distribution of every class."""
+    distributions: dict[type, str] = field(default_factory=dict)
+    """Name and version of the distribution that offers each class."""
 
-    def policy(self, kind: str, where: str = "policy") -> type[StoppingPolicy]:
+    def classes(self, section: str) -> dict[str, type[Any]]:
+        """What a section of a config can hold, by its kind."""
+        return {"policy": self.policies, "engine": self.engines}[section]
+
+    def policy(self, kind: str, where: str = "policy") -> type[Any]:
         """The policy class of `kind`; InputError with suggestions if there is none."""
-        return _find(self.policies, self, kind, where)
+        return self._named("policy", kind, where)
 
-    def engine(self, kind: str, where: str = "engine") -> type[Engine]:
+    def engine(self, kind: str, where: str = "engine") -> type[Any]:
         """The engine class of `kind`; InputError with suggestions if there is none."""
-        return _find(self.engines, self, kind, where)
+        return self._named("engine", kind, where)
+
+    def _named(self, section: str, kind: str, where: str) -> type[Any]:
+        classes = self.classes(section)
+        if kind not in classes:
+            disabled = [f"{plugin.name} ({plugin.problem})" for plugin in self.plugins if plugin.problem]
+            hint = f" Disabled plug-ins: {'; '.join(disabled)}." if disabled else ""
+            raise InputError(f"{where}.kind: unknown kind {kind!r}.{did_you_mean(kind, classes)}{hint}")
+        return classes[kind]
 
 
 @cache
 def registry() -> Registry:
     """Every installed plug-in, loaded once a process. `registry.cache_clear()` looks again."""
-    return build_registry(sorted(entry_points(group=PROJECT), key=_rank))
+    built = build_registry(sorted(entry_points(group=PROJECT), key=_rank))
+    DISTRIBUTIONS.update(built.distributions)
+    return built
 
 
 def build_registry(found: list[EntryPoint]) -> Registry:
@@ -70,7 +87,7 @@ def build_registry(found: list[EntryPoint]) -> Registry:
     built = Registry()
     for entry in _chosen(found):
         distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
-        offered: list[type] = []
+        offered: list[type[Kind]] = []
         problem = None
         try:
             plugin = entry.load()
@@ -86,19 +103,6 @@ def build_registry(found: list[EntryPoint]) -> Registry:
     return built
 
 
-def origin(cls: type) -> str:
-    """The distribution a policy or engine class comes from, or its module if no plug-in offers it."""
-    return registry().origins.get(cls, f"module {cls.__module__}")
-
-
-def _find(classes: Mapping[str, Class], registered: Registry, kind: str, where: str) -> Class:
-    if kind not in classes:
-        disabled = [f"{plugin.name} ({plugin.problem})" for plugin in registered.plugins if plugin.problem]
-        hint = f" Disabled plug-ins: {'; '.join(disabled)}." if disabled else ""
-        raise InputError(f"{where}.kind: unknown kind {kind!r}.{did_you_mean(kind, classes)}{hint}")
-    return classes[kind]
-
-
 def _chosen(found: list[EntryPoint]) -> list[EntryPoint]:
     wanted = os.environ.get("STOPKIT_PLUGINS")
     if wanted is None:
@@ -112,18 +116,18 @@ def _chosen(found: list[EntryPoint]) -> list[EntryPoint]:
     return [entry for entry in found if entry.name in names]
 
 
-def _offered(plugin: object, name: str) -> list[type]:
+def _offered(plugin: object, name: str) -> list[type[Kind]]:
     manager = pluggy.PluginManager(PROJECT)  # one for each plug-in, so that a failing hook is that plug-in's alone
     manager.add_hookspecs(hookspecs)
     manager.register(plugin, name)
     if not manager.get_hookcallers(plugin):
         raise TypeError("implements no hook; mark stopkit_policies or stopkit_engines with @stopkit.hookimpl")
-    classes = []
-    for hook, base in ((manager.hook.stopkit_policies, StoppingPolicy), (manager.hook.stopkit_engines, Engine)):
-        for cls in (cls for offered in hook() for cls in offered):
-            _check_class(cls, base, hook.name)
-            classes.append(cls)
-    return classes
+    offered = []
+    for section, hook in HOOKS.items():
+        for cls in (cls for answer in getattr(manager.hook, hook)() for cls in answer):
+            _check_class(cls, section, hook)
+            offered.append(cls)
+    return offered
 
 
 def _refuse_unknown_hooks(plugin: object, where: str) -> None:
@@ -134,9 +138,9 @@ def _refuse_unknown_hooks(plugin: object, where: str) -> None:
             raise InputError(f"{where}: unknown hook {name!r}.{did_you_mean(name, known)}")
 
 
-def _check_class(cls: Any, base: type, hook: str) -> None:
-    if not (inspect.isclass(cls) and issubclass(cls, base)):
-        raise TypeError(f"{hook} offers {cls!r}, which is not a subclass of {base.__name__}")
+def _check_class(cls: Any, section: str, hook: str) -> None:
+    if not (inspect.isclass(cls) and issubclass(cls, Kind) and getattr(cls, "section", None) == section):
+        raise TypeError(f"{hook} offers {cls!r}, which is not a subclass of {BASES[section]}")
     if not isinstance(getattr(cls, "kind", None), str):
         raise TypeError(f"{hook} offers {cls.__name__}, which has no `kind`; give it a name for config files")
     if inspect.isabstract(cls):
@@ -145,15 +149,15 @@ def _check_class(cls: Any, base: type, hook: str) -> None:
         )
 
 
-def _add(built: Registry, cls: Any, distribution: str) -> None:
-    classes = built.policies if issubclass(cls, StoppingPolicy) else built.engines
+def _add(built: Registry, cls: type[Kind], distribution: str) -> None:
+    classes = built.classes(cls.section)
     if other := classes.get(cls.kind):
         raise InputError(
-            f"kind {cls.kind!r} is offered by two plug-ins: {built.origins[other]} and {distribution}. Uninstall one, "
-            "or choose with STOPKIT_PLUGINS."
+            f"kind {cls.kind!r} is offered by two plug-ins: {built.distributions[other]} and {distribution}. Uninstall "
+            "one, or choose with STOPKIT_PLUGINS."
         )
     classes[cls.kind] = cls
-    built.origins[cls] = distribution
+    built.distributions[cls] = distribution
 
 
 def _rank(entry: EntryPoint) -> tuple[bool, str, str]:

@@ -14,45 +14,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from stopkit.costs import Costs
+from stopkit.kinds import Kind
+from stopkit.signals import Signals
 from stopkit.state import State
-
-
-class Signals:
-    """What is known of one draft position before its token is drawn. Only the signals asked for are there.
-
-    entropy, max_probability and margin describe the distribution that is sampled (after processors, temperature and
-    truncation); at temperature 0, where that is one-hot, the softmax of the processed logits.
-    """
-
-    entropy: Tensor
-    """[B], nats."""
-    max_probability: Tensor
-    """[B], largest probability."""
-    margin: Tensor
-    """[B], largest minus second largest probability."""
-    probabilities: Tensor
-    """[B, V], the distribution that the three above describe."""
-    logits: Tensor
-    """[B, V], as the draft model gave them."""
-    hidden_state: Tensor
-    """[B, D], the draft model's last hidden state."""
-
-    def __init__(self, **values: Tensor) -> None:
-        if unknown := values.keys() - SIGNALS:
-            raise TypeError(f"unknown signals {sorted(unknown)}; there are {sorted(SIGNALS)}")
-        self.__dict__.update(values)
-
-    def __getattr__(self, name: str) -> Tensor:
-        if name in SIGNALS:
-            raise AttributeError(f"signal {name!r} was not computed; add it to the policy's `signals`")
-        raise AttributeError(f"there is no signal {name!r}; there are {sorted(SIGNALS)}")
-
-
-SIGNALS = frozenset(Signals.__annotations__)
 
 
 @dataclass(frozen=True)
@@ -117,16 +85,15 @@ class RoundOutcome:
         return (position < self.drafted.unsqueeze(1)) & (position <= accepted), position < accepted
 
 
-class StoppingPolicy(BaseModel, ABC):
+class StoppingPolicy(Kind, ABC):
     """Decides how much to draft. Fields are parameters; `kind` is the name in a config file; there is no other state.
 
     Override any of the verbs. The defaults draft as much as the engine allows and learn nothing.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    kind: ClassVar[str]
-    """Name in config files and on the command line, e.g. "adaedl"."""
+    section: ClassVar[str] = "policy"
     signals: ClassVar[frozenset[str]] = frozenset()
     """Names of the `Signals` fields that the verbs read; an engine computes no others."""
     formula: ClassVar[str] = ""

@@ -11,7 +11,7 @@ from stopkit.errors import InputError
 from stopkit.random import sequence_seeds
 
 
-class Prompt(NamedTuple):
+class WrittenPrompt(NamedTuple):
     """A text to continue, and where the user wrote it."""
 
     text: str
@@ -23,7 +23,7 @@ class Batch:
     """Prompts that run side by side. A sequence's seed depends on its number in the run, not on the batch size."""
 
     number: int
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[WrittenPrompt, ...]
     seeds: list[int]
 
     @property
@@ -36,7 +36,7 @@ class Batch:
         return InputError(re.sub(r"^prompts\[(\d+)\]", lambda found: self.prompts[int(found[1])].where, str(error)))
 
 
-def batches(prompts: Sequence[Prompt], size: int, seed: int) -> list[Batch]:
+def batches(prompts: Sequence[WrittenPrompt], size: int, seed: int) -> list[Batch]:
     """`prompts` in order, `size` at a time."""
     starts = range(0, len(prompts), size)
     parts = [tuple(prompts[start : start + size]) for start in starts]
@@ -46,7 +46,7 @@ def batches(prompts: Sequence[Prompt], size: int, seed: int) -> list[Batch]:
     ]
 
 
-def read_prompts(path: Path) -> list[Prompt]:
+def read_prompts(path: Path) -> list[WrittenPrompt]:
     """The prompts of a `.jsonl` file with a `prompt` field a line, or of a `.txt` file with one a line.
 
     Raises InputError naming file and line.
@@ -65,13 +65,13 @@ def read_prompts(path: Path) -> list[Prompt]:
     return list(_prompts(path, lines, LINE_READERS[path.suffix]))
 
 
-def _prompts(path: Path, lines: Sequence[str], read: Callable[[str, str], str]) -> Iterator[Prompt]:
+def _prompts(path: Path, lines: Sequence[str], read: Callable[[str, str], str]) -> Iterator[WrittenPrompt]:
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
         text = read(line, where)
         if not text:
             raise InputError(f"{where}: the prompt is empty; write some text to continue, or remove the line.")
-        yield Prompt(text, where)
+        yield WrittenPrompt(text, where)
 
 
 def _from_json(line: str, where: str) -> str:

@@ -34,4 +34,5 @@ def stopkit_engine(stopkit_pair: "tuple[TableModel, TableModel]") -> "Engine":
     from stopkit.plugins import registry
     from stopkit.testing.exact import COSTS
 
-    return registry().engine("eager").from_models(*stopkit_pair, costs=COSTS)
+    engine: Engine = registry().engine("eager").from_models(*stopkit_pair, costs=COSTS)
+    return engine

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.state import State
 
 Memory: TypeAlias = dict[str, float]

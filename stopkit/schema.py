@@ -12,10 +12,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import DictSchema
 
-from stopkit.config import ALIASES, DEFAULT_ENGINE, READERS
-from stopkit.engine import Engine, GenerationOptions
+from stopkit.config import DEFAULT_ENGINE
+from stopkit.engine import Engine
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import Registry
 from stopkit.policy import StoppingPolicy
+from stopkit.spec import ALIASES, READERS
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

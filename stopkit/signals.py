@@ -1,4 +1,4 @@
-"""Compute the signals that a policy asks for, once a step, from the logits that the token is drawn from."""
+"""`Signals`: what a policy is shown of a draft position, and how it is computed, once a step, from the logits."""
 
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
@@ -7,9 +7,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stopkit.policy import SIGNALS, Signals
-
 BLOCK = 256
+
+
+class Signals:
+    """What is known of one draft position before its token is drawn. Only the signals asked for are there.
+
+    entropy, max_probability and margin describe the distribution that is sampled (after processors, temperature and
+    truncation); at temperature 0, where that is one-hot, the softmax of the processed logits.
+    """
+
+    entropy: Tensor
+    """[B], nats."""
+    max_probability: Tensor
+    """[B], largest probability."""
+    margin: Tensor
+    """[B], largest minus second largest probability."""
+    probabilities: Tensor
+    """[B, V], the distribution that the three above describe."""
+    logits: Tensor
+    """[B, V], as the draft model gave them."""
+    hidden_state: Tensor
+    """[B, D], the draft model's last hidden state."""
+
+    def __init__(self, **values: Tensor) -> None:
+        if unknown := values.keys() - SIGNALS:
+            raise TypeError(f"unknown signals {sorted(unknown)}; there are {sorted(SIGNALS)}")
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name in SIGNALS:
+            raise AttributeError(f"signal {name!r} was not computed; add it to the policy's `signals`")
+        raise AttributeError(f"there is no signal {name!r}; there are {sorted(SIGNALS)}")
+
+
+SIGNALS = frozenset(Signals.__annotations__)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from stopkit.config import as_block
 from stopkit.errors import InputError
+from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.state import State
 

@@ -7,7 +7,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.state import State
 
 

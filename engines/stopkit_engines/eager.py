@@ -8,18 +8,19 @@ import torch
 from pydantic import Field, PrivateAttr
 
 from stopkit.costs import CostModel
-from stopkit.engine import Engine, Prompt, Request
+from stopkit.engine import Engine
 from stopkit.errors import InputError
+from stopkit.generation import Prompt, Request
 from stopkit.random import SeededRandomSource, sequence_seeds
-from stopkit.trace.record import Identity, RecordingRequest, Rollouts, Timings
+from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
-from stopkit_engines import identity, loading, timing
-from stopkit_engines.cache import require_rollback
-from stopkit_engines.cached_model import CachedModel, context_length
-from stopkit_engines.decoding import EagerDecoding
-from stopkit_engines.recording import EagerRecorder
-from stopkit_engines.rows import Row
-from stopkit_engines.text import TextStream
+from stopkit_engines.batch.decoding import EagerDecoding
+from stopkit_engines.batch.rows import Row
+from stopkit_engines.batch.text import TextStream
+from stopkit_engines.hf import identity, loading, timing
+from stopkit_engines.hf.cache import require_rollback
+from stopkit_engines.hf.cached_model import CachedModel, context_length
+from stopkit_engines.hf.recorder import EagerRecorder
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Models:
     tokenizer: Any | None
 
 
-class EagerEngine(Engine):
+class EagerEngine(Engine, Recorder):
     """Hugging Face transformers causal language models, in eager mode. Any batch, any prompts, any policy."""
 
     kind: ClassVar[str] = "eager"

@@ -29,7 +29,7 @@ def check(kind: str, examples: int | None, json_file: str | None) -> None:
 
     from stopkit.conditions import conditions
     from stopkit.errors import StopkitError
-    from stopkit.report import Column, console, table, text, write_json
+    from stopkit.tables import Column, console, table, text, write_json
     from stopkit.testing.checks import EXAMPLES
     from stopkit.testing.kit import results
 
@@ -61,9 +61,9 @@ def check(kind: str, examples: int | None, json_file: str | None) -> None:
 
 def _subject(kind: str) -> "tuple[Any, Sequence[Check]]":
     """The policy or engine class that `kind` names, and what is asked of it."""
-    from stopkit.config import ALIASES, READERS, load_policy, parse_spec
     from stopkit.errors import InputError
     from stopkit.plugins import registry
+    from stopkit.spec import ALIASES, READERS, load_policy, parse_spec
     from stopkit.testing.for_engines import ENGINE_CHECKS
     from stopkit.testing.for_policies import POLICY_CHECKS
     from stopkit.validation import did_you_mean

@@ -52,6 +52,6 @@ def compare(
 
 def _policy_of(config: Path | None) -> tuple[str, ...]:
     """The config file as a policy, if it has one."""
-    from stopkit.config import read_tree
+    from stopkit.spec import read_tree
 
     return (str(config),) if config and "policy" in read_tree(config) else ()

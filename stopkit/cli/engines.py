@@ -13,15 +13,16 @@ def engines(json_file: str | None) -> None:
     import inspect
 
     from stopkit.cli.listing import show_table
-    from stopkit.plugins import origin, registry
-    from stopkit.report import text
+    from stopkit.kinds import distribution_of
+    from stopkit.plugins import registry
     from stopkit.schema import source_file
+    from stopkit.tables import text
 
     rows = [
         {
             "kind": cls.kind,
             "description": (inspect.getdoc(cls) or "").partition("\n")[0],
-            "distribution": origin(cls),
+            "distribution": distribution_of(cls),
             "file": source_file(cls),
         }
         for cls in registry().engines.values()

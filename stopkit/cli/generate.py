@@ -48,8 +48,8 @@ def generate(
     from stopkit.completions import Done, complete_all, rows
     from stopkit.conditions import conditions
     from stopkit.prompts import batches
-    from stopkit.report import summary, write_json
     from stopkit.statistics import total
+    from stopkit.tables import summary, write_json
 
     state = state_file.load_state(load_state, chosen.policy) if load_state else None
     parts = batches(prompts, batch_size, chosen.generation.seed)

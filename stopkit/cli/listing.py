@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stopkit.conditions import conditions
-from stopkit.report import Column, console, table, write_json
+from stopkit.tables import Column, console, table, write_json
 
 
 def show_table(

@@ -8,15 +8,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stopkit.compare import Comparison, Repeat, outside_forwards
 from stopkit.conditions import conditions
-from stopkit.config import Config, as_block
+from stopkit.config import Config
+from stopkit.kinds import as_block
 from stopkit.pair.corpus import held_out_prompts
-from stopkit.prompts import Prompt
-from stopkit.report import COMPARISON, console, table, write_json
+from stopkit.prompts import WrittenPrompt
+from stopkit.tables import COMPARISON, console, table, write_json
 
 
-def held_out(count: int) -> list[Prompt]:
+def held_out(count: int) -> list[WrittenPrompt]:
     """Prompts from modules that the bundled pair has not seen."""
-    return [Prompt(text, f"held-out prompt {number}") for number, text in enumerate(held_out_prompts(count), start=1)]
+    return [
+        WrittenPrompt(text, f"held-out prompt {number}") for number, text in enumerate(held_out_prompts(count), start=1)
+    ]
 
 
 def measure(

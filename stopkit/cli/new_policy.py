@@ -83,11 +83,12 @@ def _template(file: str) -> str:
 def _refuse_taken(name: str, package: str) -> None:
     from importlib.util import find_spec
 
-    from stopkit.config import ALIASES
-    from stopkit.plugins import origin, registry
+    from stopkit.kinds import distribution_of
+    from stopkit.plugins import registry
+    from stopkit.spec import ALIASES
 
     if cls := registry().policies.get(name):
-        raise InputError(f"NAME: the kind {name!r} is offered by {origin(cls)}; choose another.")
+        raise InputError(f"NAME: the kind {name!r} is offered by {distribution_of(cls)}; choose another.")
     if name in ALIASES:
         raise InputError(f"NAME: {name!r} is another name for {ALIASES[name]['kind']}; choose another.")
     if find_spec(package):

@@ -10,7 +10,7 @@ from stopkit.errors import InputError
 
 if TYPE_CHECKING:
     from stopkit.config import Config
-    from stopkit.prompts import Prompt
+    from stopkit.prompts import WrittenPrompt
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -84,9 +84,9 @@ def load(config: Path | None, options: Mapping[str, Any], policy: str | None = N
     return load_config(config, sections if policy is None else sections | {"policy": policy})
 
 
-def prompts_from(text: str | None, file: Path | None) -> "list[Prompt]":
+def prompts_from(text: str | None, file: Path | None) -> "list[WrittenPrompt]":
     """The one prompt of the command line, or those of a file."""
-    from stopkit.prompts import Prompt, read_prompts
+    from stopkit.prompts import WrittenPrompt, read_prompts
 
     if (text is None) == (file is None):
         raise click.UsageError("Give either a PROMPT or --prompt-file.")
@@ -94,7 +94,7 @@ def prompts_from(text: str | None, file: Path | None) -> "list[Prompt]":
         return read_prompts(file)
     if not text:
         raise InputError("PROMPT: is empty; write some text to continue.")
-    return [Prompt(text, "PROMPT")]
+    return [WrittenPrompt(text, "PROMPT")]
 
 
 def quiet() -> None:

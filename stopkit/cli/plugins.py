@@ -14,7 +14,7 @@ def plugins(json_file: str | None) -> None:
     """List the plug-ins, and why any is disabled."""
     from stopkit.cli.listing import show_table
     from stopkit.plugins import registry
-    from stopkit.report import text
+    from stopkit.tables import text
 
     rows = [{**asdict(plugin), "state": "disabled" if plugin.problem else "loaded"} for plugin in registry().plugins]
     columns = [text(title, title) for title in ("name", "distribution", "reference", "state", "problem")]

@@ -18,7 +18,7 @@ def policies(context: click.Context, json_file: str | None) -> None:
         return
     from stopkit.cli.listing import show_table
     from stopkit.plugins import registry
-    from stopkit.report import text
+    from stopkit.tables import text
 
     columns = (text("kind", "kind"), text("rule", "formula"), text("from", "distribution"))
     show_table([_about(cls) for cls in registry().policies.values()], columns, json_file)
@@ -30,10 +30,10 @@ def policies(context: click.Context, json_file: str | None) -> None:
 def show(kind: str, json_file: str | None) -> None:
     """Fields, formula and source of the policy KIND."""
     from stopkit.cli.listing import show_table
-    from stopkit.config import ALIASES
     from stopkit.plugins import registry
-    from stopkit.report import console, text
     from stopkit.schema import fields, source_file
+    from stopkit.spec import ALIASES
+    from stopkit.tables import console, text
 
     cls = registry().policy(str(ALIASES.get(kind, {"kind": kind})["kind"]))
     about = {**_about(cls), "signals": sorted(cls.signals), "file": source_file(cls)}
@@ -47,6 +47,6 @@ def show(kind: str, json_file: str | None) -> None:
 
 
 def _about(cls: Any) -> dict[str, Any]:
-    from stopkit.plugins import origin
+    from stopkit.kinds import distribution_of
 
-    return {"kind": cls.kind, "formula": cls.formula, "source": cls.source, "distribution": origin(cls)}
+    return {"kind": cls.kind, "formula": cls.formula, "source": cls.source, "distribution": distribution_of(cls)}

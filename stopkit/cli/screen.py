@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from stopkit.engine import Continuation, Piece
+from stopkit.generation import Continuation, Piece
 from stopkit.origins import OriginStream, legend, paint
-from stopkit.prompts import Prompt
-from stopkit.report import console
+from stopkit.prompts import WrittenPrompt
+from stopkit.tables import console
 
 TokenTexts: TypeAlias = Callable[[Sequence[int]], list[str]]
 TITLE_WIDTH = 60
@@ -15,7 +15,7 @@ TITLE_WIDTH = 60
 class Screen:
     """Shows the completions of `prompts` in order; with `token_texts`, where every token came from."""
 
-    def __init__(self, prompts: Sequence[Prompt], token_texts: TokenTexts | None, silent: bool = False) -> None:
+    def __init__(self, prompts: Sequence[WrittenPrompt], token_texts: TokenTexts | None, silent: bool = False) -> None:
         self._console = console()
         self._silent = silent
         self._titles = [f"{prompt.where}: {_first_line(prompt.text)}" for prompt in prompts] if len(prompts) > 1 else []

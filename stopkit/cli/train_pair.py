@@ -94,7 +94,7 @@ def _watch() -> "Iterator[Report]":
     """Show progress live on a terminal, a line a report elsewhere."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from stopkit.report import console
+    from stopkit.tables import console
 
     screen = console()
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())

@@ -81,7 +81,7 @@ def tune(
 def _write(out: Path, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
     import tomli_w
 
-    from stopkit.config import as_block
+    from stopkit.kinds import as_block
 
     block = {"policy": _set(as_block(tuned))}
     comment = f"# Tuned by `stopkit tune` on {len(tuning.parts[0].sequences)} sequences of {tuning.trace.path}.\n"
@@ -100,12 +100,12 @@ def _report(
 ) -> None:
     """Tuned beside untuned, on the sequences that the search has not seen."""
     from stopkit.conditions import conditions
-    from stopkit.config import as_block
-    from stopkit.report import REPLAY, console, table, write_json
-    from stopkit.trace.comparison import Comparison
+    from stopkit.kinds import as_block
+    from stopkit.tables import REPLAY, console, table, write_json
+    from stopkit.trace.comparison import TraceComparison
 
     tuned_on, judged_by = tuning.parts
-    comparison = Comparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
+    comparison = TraceComparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
     rows = comparison.rows(dict(comparison.replays()))
     if json_file != "-":
         screen = console()
@@ -135,7 +135,7 @@ def _report(
 def _progress(trials: int) -> Iterator[Callable[[int, float], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from stopkit.report import console
+    from stopkit.tables import console
 
     screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

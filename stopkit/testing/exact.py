@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from stopkit.config import load_policy
-from stopkit.engine import Engine, GenerationOptions
+from stopkit.engine import Engine
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
+from stopkit.spec import load_policy
 from stopkit.testing.scripted import Script, ScriptedSource
 
 Distribution = dict[tuple[int, ...], float]

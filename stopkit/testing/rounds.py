@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stopkit.costs import Costs
-from stopkit.policy import SIGNALS, Drawn, RoundContext, Signals, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, StoppingPolicy
 from stopkit.sampling import softmax
-from stopkit.signals import compute
+from stopkit.signals import SIGNALS, Signals, compute
 
 ONE_HOT = 1e4
 """Scale of logits whose softmax is one-hot."""

@@ -8,11 +8,11 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from stopkit.config import load_policy
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError
 from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
+from stopkit.spec import load_policy
 from stopkit.trace.bounds import bounds
 from stopkit.trace.replay import Replay, lacking, replay
 from stopkit.trace.trace import Trace
@@ -23,7 +23,7 @@ Tick = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TraceComparison:
     """What to replay, on what, at what costs. `policies` are by the text the user gave."""
 
     trace: Trace

@@ -5,7 +5,7 @@ from statistics import fmean, linear_regression
 
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError
-from stopkit.trace.schema import Metadata
+from stopkit.trace.format import Metadata
 
 DRAFT_COSTS = (0.02, 0.05, 0.1, 0.2, 0.4)
 VERIFY_COSTS = (0.02,)

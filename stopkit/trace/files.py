@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from stopkit.errors import InputError
-from stopkit.trace.schema import COLUMNS, FORMAT, KEY, VERSION, Metadata
+from stopkit.trace.format import COLUMNS, FORMAT, KEY, VERSION, Metadata
 
 
 def parts_folder(path: Path) -> Path:

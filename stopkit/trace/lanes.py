@@ -14,7 +14,8 @@ from pydantic import PrivateAttr
 from torch import Tensor
 
 from stopkit.costs import Costs
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.state import State, Values
 from stopkit.trace.vectorised import vectorised
 

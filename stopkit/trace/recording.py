@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Self
 
 from stopkit.conditions import conditions
-from stopkit.config import as_block
-from stopkit.engine import Engine, GenerationOptions, Prompt
+from stopkit.engine import Engine
 from stopkit.errors import InputError
+from stopkit.generation import GenerationOptions, Prompt
+from stopkit.kinds import as_block
 from stopkit.random import sequence_seeds
 from stopkit.sampling import Sampling
-from stopkit.trace.record import RecordingRequest, Rollouts
-from stopkit.trace.schema import Metadata
+from stopkit.trace.format import Metadata
+from stopkit.trace.recorder import RecordingRequest, Rollouts, as_recorder
 from stopkit.trace.writing import TraceWriter, recorded_files
 
 
@@ -84,7 +85,7 @@ class Recording:
         with TraceWriter(path, self._metadata(), resume) as writer:
             left = [sequence for sequence in mine if sequence not in writer.done]
             if left and writer.metadata.timings is None:
-                measured = self.engine.timings(self.max_draft)
+                measured = as_recorder(self.engine).timings(self.max_draft)
                 writer.metadata = writer.metadata.model_copy(update={"timings": measured})
             begin(len(left))
             for rollouts in self._record(mine, frozenset(writer.done)):
@@ -105,13 +106,13 @@ class Recording:
             done=done,
         )
         try:
-            return self.engine.record(request)
+            return as_recorder(self.engine).record(request)
         except InputError as error:  # it counts the prompts of this shard
             place = re.compile(r"^prompts\[(\d+)\]")
             raise InputError(place.sub(lambda found: f"prompts[{sequences[int(found[1])]}]", str(error))) from None
 
     def _metadata(self) -> Metadata:
-        target, draft, tokenizer = self.engine.identity()
+        target, draft, tokenizer = as_recorder(self.engine).identity()
         prompts = json.dumps([prompt if isinstance(prompt, str) else list(prompt) for prompt in self.prompts])
         return Metadata(
             target=target,

@@ -17,9 +17,11 @@ from torch import Tensor
 from stopkit.controller import DraftController
 from stopkit.costs import Costs, FixedCosts
 from stopkit.decode import decode
-from stopkit.engine import Commitment, Continuation, Decoding, GenerationResult, Proposal, Verdict
+from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import InputError, PolicyError
-from stopkit.policy import Drawn, RoundContext, Signals, StoppingPolicy
+from stopkit.generation import Continuation, GenerationResult
+from stopkit.policy import Drawn, RoundContext, StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.state import State
 from stopkit.statistics import PHASES, Statistics, Stopwatch, total
 from stopkit.trace.lanes import Lanes
@@ -80,7 +82,7 @@ class ReplayDecoding(Decoding):
         column = self._trace.columns[name]
         return column[self._start, self._drafted.clamp(max=column.shape[1] - 1)]
 
-    def verify(self) -> Verdict:
+    def verify(self) -> Verification:
         accepted = torch.minimum(self._drafted, self._trace.run[self._start])
         seconds = UNSEEN
         if self._costs:
@@ -88,7 +90,7 @@ class ReplayDecoding(Decoding):
         self._steps = self._steps + self._forwards
         self._at = self._at + (accepted + 1).where(self._active, 0)
         self._begin_round()
-        return Verdict(accepted, seconds)
+        return Verification(accepted, seconds)
 
     def result(self, controller: DraftController) -> GenerationResult:
         ends = torch.minimum(self._at, self._end)

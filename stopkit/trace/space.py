@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stopkit.config import as_block, load_policy
 from stopkit.errors import InputError
+from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.schema import NESTED, Generator
+from stopkit.spec import load_policy
 from stopkit.validation import did_you_mean
 
 Schema = Mapping[str, Any]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stopkit.errors import InputError
 from stopkit.trace.files import read_metadata, require_same_recording, tables, trace_files
-from stopkit.trace.schema import COLUMNS, HIDDEN_STATE, Metadata
+from stopkit.trace.format import COLUMNS, HIDDEN_STATE, Metadata
 
 OF_STARTS = ("sequence", "start", "position", "last_token", "output", "limit")
 OF_POSITIONS = tuple(column.name for column in COLUMNS if column.name not in OF_STARTS)

@@ -16,9 +16,9 @@ from typing import Any
 import optuna
 import torch
 
-from stopkit.config import as_block
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError
+from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.trace.replay import replay
 from stopkit.trace.space import Choice, Space

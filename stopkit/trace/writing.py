@@ -24,8 +24,8 @@ from stopkit.trace.files import (
     tables,
     trace_files,
 )
-from stopkit.trace.record import Rollouts
-from stopkit.trace.schema import Metadata, arrow_schema
+from stopkit.trace.format import Metadata, arrow_schema
+from stopkit.trace.recorder import Rollouts
 
 GROUP_ROWS = 1 << 16
 """Rows of a row group, about."""

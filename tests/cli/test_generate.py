@@ -10,6 +10,7 @@ from torch import Tensor
 
 import stopkit
 from stopkit import RoundOutcome, State, StoppingPolicy
+from stopkit.kinds import DISTRIBUTIONS
 from stopkit.plugins import registry
 from stopkit.random import sequence_seeds
 from stopkit.statistics import Statistics
@@ -155,7 +156,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[BaseException]], 
         Fails.rounds.clear()
         monkeypatch.setattr(Fails, "error", error)
         monkeypatch.setitem(registry().policies, "fails", Fails)
-        monkeypatch.setitem(registry().origins, Fails, "guesswork 1.0")
+        monkeypatch.setitem(DISTRIBUTIONS, Fails, "guesswork 1.0")
 
     return choose
 

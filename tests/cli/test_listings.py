@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stopkit import InputError, load_config, load_policy
-from stopkit.config import as_block
+from stopkit.kinds import as_block
 from stopkit.plugins import Plugin, registry
 from stopkit.schema import brief
 from tests.cli.conftest import Run

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from stopkit.engine import Origin, Piece
+from stopkit.generation import Origin, Piece
 from stopkit.origins import MEANINGS, OriginStream, legend, paint
 
 A, R, B = Origin.ACCEPTED, Origin.RESIDUAL, Origin.BONUS

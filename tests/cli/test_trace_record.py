@@ -19,7 +19,7 @@ PROMPTS = ["def add(", "for item", "print("]
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stopkit_engines.timing.REPEATS", 1)
+    monkeypatch.setattr("stopkit_engines.hf.timing.REPEATS", 1)
 
 
 @pytest.fixture

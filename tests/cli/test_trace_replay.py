@@ -9,7 +9,7 @@ import pytest
 import stopkit.trace.comparison
 from stopkit.plugins import registry
 from stopkit.statistics import Statistics
-from stopkit.trace.schema import Timings
+from stopkit.trace.format import Timings
 from tests.cli.conftest import Run
 from tests.trace.traces import by_chance, write
 

@@ -13,11 +13,11 @@ import pytest
 
 import stopkit
 from stopkit.cli import main
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.testing.for_engines import ENGINE_CHECKS
 from stopkit.testing.for_policies import POLICY_CHECKS
-from stopkit.trace.schema import COLUMNS, OPTIONAL, Metadata, Timings
+from stopkit.trace.format import COLUMNS, OPTIONAL, Metadata, Timings
 from tests.docs.pages import ROOT
 
 pytest.importorskip("mkdocs", reason="needs the docs extra")

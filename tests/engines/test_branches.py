@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stopkit_engines.branches import Branches
+from stopkit_engines.hf.branches import Branches
 from tests.engines.models import CONFIGS, VOCABULARY, random_model
 
 MODELS = {name: random_model(name, sharpness=1.0) for name in CONFIGS}

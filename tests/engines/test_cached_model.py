@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stopkit import InputError
-from stopkit_engines.cache import require_rollback
-from stopkit_engines.cached_model import CachedModel
+from stopkit_engines.hf.cache import require_rollback
+from stopkit_engines.hf.cached_model import CachedModel
 from tests.engines.models import CONFIGS, VOCABULARY, random_model
 
 ROWS, CAPACITY = 3, 24

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stopkit import Engine, GenerationError, InputError, PolicyError, Signals, State, StoppingPolicy
-from stopkit.engine import Piece
+from stopkit.generation import Piece
 from stopkit.plugins import registry
 from tests.engines.conftest import PROMPTS
 

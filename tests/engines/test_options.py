@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from stopkit import Engine, InputError
-from stopkit.engine import Origin, Piece
+from stopkit.generation import Origin, Piece
 from stopkit.plugins import registry
 from stopkit.testing import TableModel
 from tests.engines.conftest import POLICIES, PROMPTS

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from stopkit import Engine, GenerationError, InputError
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.random import sequence_seeds
 from stopkit.sampling import softmax
 from stopkit.testing import TableModel
-from stopkit.trace.record import RecordingRequest, Rollouts
+from stopkit.trace.recorder import RecordingRequest, Rollouts
 from tests.engines.conftest import PROMPTS
 from tests.engines.models import noisy_copy, random_model
 
@@ -144,7 +144,7 @@ def test_recording_needs_a_draft_model(target: Any) -> None:
 
 
 def test_timings(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stopkit_engines.timing.REPEATS", 2)
+    monkeypatch.setattr("stopkit_engines.hf.timing.REPEATS", 2)
     found = engine.timings(5)
     assert len(found.verify) == 6
     assert min(found.draft_step, *found.verify) > 0

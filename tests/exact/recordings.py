@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from stopkit.engine import Engine, GenerationOptions
+from stopkit.engine import Engine
+from stopkit.generation import GenerationOptions
 from stopkit.random import sequence_seeds
 from stopkit.sampling import Sampling
 from stopkit.testing.scripted import Script, ScriptedSource
-from stopkit.trace.record import RecordingRequest, Rollouts
-from stopkit.trace.schema import Metadata
+from stopkit.trace.format import Metadata
+from stopkit.trace.recorder import RecordingRequest, Rollouts
 from stopkit.trace.trace import Trace
 from stopkit.trace.writing import TraceWriter
 

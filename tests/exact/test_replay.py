@@ -12,13 +12,13 @@ from torch import Tensor
 import stopkit
 from stopkit.controller import DraftController
 from stopkit.costs import FixedCosts
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.testing import TableModel
 from stopkit.testing.exact import COSTS, total_variation
 from stopkit.testing.scripted import Script, ScriptedSource
-from stopkit.trace.record import Rollouts
+from stopkit.trace.recorder import Rollouts
 from stopkit.trace.replay import replay
 from tests.exact.adversarial import Erratic, Periodic, TokenDependent
 from tests.exact.recordings import as_trace, every_recording
@@ -158,7 +158,7 @@ def _rejecting_to_q(p: Tensor, q: Tensor, output: Tensor) -> Tensor:
 
 @pytest.fixture(params=[_uncoupled, _always_agreeing, _rejecting_to_q])
 def _broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stopkit_engines.recording.coupled", request.param)
+    monkeypatch.setattr("stopkit_engines.hf.recorder.coupled", request.param)
 
 
 @pytest.mark.usefixtures("_broken")

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import stopkit_engines.decoding as decoding
-from stopkit.engine import Commitment
+import stopkit_engines.batch.decoding as decoding
+from stopkit.decoding import Commitment
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing import TableModel, assert_distribution_preserved
 from stopkit.verification import next_distribution, survival
-from stopkit_engines.cache import RaggedCache
-from stopkit_engines.cached_model import CachedModel
+from stopkit_engines.hf.cache import RaggedCache
+from stopkit_engines.hf.cached_model import CachedModel
 
 EagerDecoding = decoding.EagerDecoding
 Patch = Callable[[pytest.MonkeyPatch], None]

@@ -11,20 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-import stopkit_engines.decoding as decoding
+import stopkit_engines.batch.decoding as decoding
+import stopkit_engines.batch.rows as rows
 import stopkit_engines.eager as eager
-import stopkit_engines.rows as rows
 from stopkit import Engine, GenerationError, StoppingPolicy
 from stopkit.costs import CostModel
-from stopkit.engine import Commitment, GenerationOptions, Origin, Piece
+from stopkit.decoding import Commitment
+from stopkit.generation import GenerationOptions, Origin, Piece
 from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing.checks import Check, Verdict
 from stopkit.testing.for_engines import ENGINE_CHECKS
-from stopkit_engines.cached_model import CachedModel
-from stopkit_engines.decoding import EagerDecoding
+from stopkit_engines.batch.decoding import EagerDecoding
+from stopkit_engines.batch.text import TextStream
 from stopkit_engines.eager import EagerEngine
-from stopkit_engines.text import TextStream
+from stopkit_engines.hf.cached_model import CachedModel
 
 Patch = Callable[[pytest.MonkeyPatch], type[Engine] | None]
 MUTANTS: dict[str, tuple[str, Patch]] = {}

@@ -88,7 +88,7 @@ class TestTheTutorialsPackage:
 
     def test_is_known_with_its_distribution(self) -> None:
         assert _plugin("patience") == Plugin("patience", "stopkit-patience 1.0", "stopkit_patience")
-        assert registry().origins[registry().policy("patience")] == "stopkit-patience 1.0"
+        assert registry().distributions[registry().policy("patience")] == "stopkit-patience 1.0"
 
     def test_its_mistakes_are_explained_like_those_of_built_in_policies(self) -> None:
         with pytest.raises(stopkit.InputError, match=r"^policy\.patence: unknown field\. Did you mean 'patience'\?"):
@@ -220,7 +220,7 @@ class TestTheEnvironmentVariable:
     def test_keeps_a_refused_plug_in_away(self, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
         install("thief", POLICY.format(kind="adaedl"))
         monkeypatch.setenv("STOPKIT_PLUGINS", "policies,engines")
-        assert registry().origins[registry().policy("adaedl")].startswith("stopkit ")
+        assert registry().distributions[registry().policy("adaedl")].startswith("stopkit ")
 
     def test_an_unknown_name_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("STOPKIT_PLUGINS", "policies,engine")

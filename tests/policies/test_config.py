@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from stopkit import InputError, StoppingPolicy, load_config, load_policy
-from stopkit.config import as_block, parse_spec
+from stopkit.kinds import as_block
 from stopkit.plugins import registry
+from stopkit.spec import parse_spec
 
 TREE = {
     "kind": "first_of",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stopkit import Engine
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.trace.files import trace_files
 from stopkit.trace.recording import Recording
@@ -28,7 +28,7 @@ def engine() -> Engine:
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stopkit_engines.timing.REPEATS", 1)
+    monkeypatch.setattr("stopkit_engines.hf.timing.REPEATS", 1)
 
 
 @pytest.fixture

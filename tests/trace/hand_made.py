@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from stopkit.sampling import Sampling
-from stopkit.trace.record import Rollouts
-from stopkit.trace.schema import Metadata
+from stopkit.trace.format import Metadata
+from stopkit.trace.recorder import Rollouts
 from stopkit.trace.writing import TraceWriter
 
 WIDTH = 4

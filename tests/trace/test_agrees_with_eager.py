@@ -13,13 +13,14 @@ import pytest
 
 import stopkit
 from stopkit.costs import FixedCosts
-from stopkit.engine import Engine, GenerationOptions
+from stopkit.engine import Engine
+from stopkit.generation import GenerationOptions
 from stopkit.pair.corpus import held_out_prompts
 from stopkit.sampling import Sampling
 from stopkit.statistics import Statistics
-from stopkit.trace.record import RecordingRequest
+from stopkit.trace.format import Metadata
+from stopkit.trace.recorder import RecordingRequest
 from stopkit.trace.replay import replay
-from stopkit.trace.schema import Metadata
 from stopkit.trace.trace import Trace
 from stopkit.trace.writing import TraceWriter
 

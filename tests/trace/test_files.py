@@ -14,8 +14,8 @@ import torch
 from stopkit import InputError
 from stopkit.plugins import registry
 from stopkit.testing import TableModel
-from stopkit.trace.record import Rollouts
-from stopkit.trace.schema import COLUMNS, KEY, OPTIONAL
+from stopkit.trace.format import COLUMNS, KEY, OPTIONAL
+from stopkit.trace.recorder import Rollouts
 from stopkit.trace.trace import Trace
 from tests.trace.conftest import Record, rows
 

@@ -14,7 +14,7 @@ import torch
 from stopkit import Engine, GenerationError, InputError
 from stopkit.plugins import registry
 from stopkit.trace.files import parts_folder, read_metadata, recorded_sequences, trace_files
-from stopkit.trace.record import Rollouts
+from stopkit.trace.recorder import Rollouts
 from stopkit.trace.recording import Shard
 from stopkit.trace.trace import Trace
 from tests.engines.models import noisy_copy, random_model
@@ -65,7 +65,7 @@ def test_a_target_that_fails_leaves_what_was_recorded(tmp_path: Path, recording:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stopkit.engine import GenerationOptions
+from stopkit.generation import GenerationOptions
 from stopkit.plugins import registry
 from stopkit.trace.recording import Recording
 from tests.engines.models import noisy_copy, random_model

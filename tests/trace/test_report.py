@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 from stopkit import State, StoppingPolicy, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals
+from stopkit.policy import Drawn, RoundContext, RoundOutcome
+from stopkit.signals import Signals
 from stopkit.trace.bounds import bounds
 from stopkit.trace.comparison import servable
 from stopkit.trace.replay import replay

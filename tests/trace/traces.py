@@ -10,14 +10,14 @@ from torch import Tensor
 
 from stopkit.costs import Costs, FixedCosts
 from stopkit.decode import decode
-from stopkit.engine import Verdict
+from stopkit.decoding import Verification
 from stopkit.policy import RoundContext, StoppingPolicy
 from stopkit.sampling import Sampling
 from stopkit.state import State
 from stopkit.statistics import Statistics
-from stopkit.trace.record import Rollouts
+from stopkit.trace.format import Metadata, Timings
+from stopkit.trace.recorder import Rollouts
 from stopkit.trace.replay import ReplayDecoding, priced
-from stopkit.trace.schema import Metadata, Timings
 from stopkit.trace.trace import Trace
 from stopkit.trace.writing import TraceWriter
 
@@ -101,10 +101,10 @@ class Alone(ReplayDecoding):
         costs = context.costs
         return replace(context, costs=Costs(*(value[0] for value in vars(costs).values())))
 
-    def verify(self) -> Verdict:
+    def verify(self) -> Verification:
         accepted, seconds = super().verify()
         assert isinstance(seconds, Tensor)
-        return Verdict(accepted, seconds[0])
+        return Verification(accepted, seconds[0])
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from stopkit.cli.options import json_option
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
 if TYPE_CHECKING:
-    from stopkit.trace.comparison import Comparison
+    from stopkit.trace.comparison import TraceComparison
     from stopkit.trace.replay import Replay
 
 
@@ -35,11 +35,11 @@ def replay(
     installed one that the trace can serve is replayed. Speed-up is tokens per target-step time. Below the policies
     stand the bounds. Interrupted, the table holds the policies that are done.
     """
-    from stopkit.trace.comparison import Comparison, named, servable
+    from stopkit.trace.comparison import TraceComparison, named, servable
 
     trace = opened(path, max_new_tokens, sequences)
     chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
-    comparison = Comparison(trace, chosen, costs_of(trace, **costs))
+    comparison = TraceComparison(trace, chosen, costs_of(trace, **costs))
     done: dict[str, list[Replay]] = {}
     try:
         with _progress(len(chosen) + 1) as tick:
@@ -50,15 +50,15 @@ def replay(
 
 
 def _report(
-    comparison: "Comparison",
+    comparison: "TraceComparison",
     done: "dict[str, list[Replay]]",
     left_out: dict[str, str],
     json_file: str | None,
     measured: bool,
 ) -> None:
     from stopkit.conditions import conditions
-    from stopkit.config import as_block
-    from stopkit.report import REPLAY, console, table, write_json
+    from stopkit.kinds import as_block
+    from stopkit.tables import REPLAY, console, table, write_json
     from stopkit.trace.costs import misfit
 
     trace, rows = comparison.trace, comparison.rows(done)
@@ -90,7 +90,7 @@ def _report(
 def _progress(total: int) -> Iterator[Callable[[str, float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from stopkit.report import console
+    from stopkit.tables import console
 
     screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -50,7 +50,7 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[str, float], 
     """A bar on a terminal: announce more to do, then tick parts of it off."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from stopkit.report import console
+    from stopkit.tables import console
 
     screen = console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

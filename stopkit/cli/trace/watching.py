@@ -10,9 +10,9 @@ from typing import TypeAlias
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from stopkit.report import console
+from stopkit.tables import console
 from stopkit.trace.files import recorded_tokens
-from stopkit.trace.record import Rollouts
+from stopkit.trace.recorder import Rollouts
 
 LINE_SECONDS = 60.0
 """Where there is no terminal, a line at most this often."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from stopkit.policy import SIGNALS, Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import SIGNALS, Signals
 from stopkit.state import State
 from stopkit.testing.strategies import LONGEST
 

@@ -3,8 +3,9 @@
 import torch
 from hypothesis import strategies as st
 
-from stopkit.engine import Engine, GenerationResult, Piece
+from stopkit.engine import Engine
 from stopkit.errors import GenerationError
+from stopkit.generation import GenerationResult, Piece
 from stopkit.testing.checks import Draw
 from stopkit.testing.for_engines.drafting import Failing
 from stopkit.testing.for_engines.workloads import long_workloads, raised

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from stopkit.engine import Engine, GenerationResult
+from stopkit.engine import Engine
 from stopkit.errors import InputError
+from stopkit.generation import GenerationResult
 from stopkit.testing.checks import Draw
 from stopkit.testing.for_engines.drafting import Blocks
 from stopkit.testing.for_engines.workloads import letters, over, raised

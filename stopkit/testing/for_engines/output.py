@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from stopkit.engine import Continuation, Engine, Origin, Piece
+from stopkit.engine import Engine
+from stopkit.generation import Continuation, Origin, Piece
 from stopkit.testing.checks import Draw
 from stopkit.testing.for_engines.workloads import LETTERS, Workload, continued, letters, workloads
 

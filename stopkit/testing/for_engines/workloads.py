@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import torch
 from hypothesis import strategies as st
 
-from stopkit.engine import Engine, GenerationResult
+from stopkit.engine import Engine
+from stopkit.generation import GenerationResult
 from stopkit.testing.checks import Skipped
 from stopkit.testing.exact import COSTS
 from stopkit.testing.for_engines.drafting import Blocks, blocks

@@ -10,8 +10,9 @@ import tomli_w
 import yaml
 from hypothesis import strategies as st
 
-from stopkit.config import as_block, read_tree
+from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
+from stopkit.spec import read_tree
 from stopkit.state_file import load_state, save_state
 from stopkit.testing.checks import Draw
 from stopkit.testing.for_policies.playing import Play, assert_same

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stopkit.policy import SIGNALS, StoppingPolicy
+from stopkit.policy import StoppingPolicy
 from stopkit.schema import fields
+from stopkit.signals import SIGNALS
 from stopkit.testing.checks import Draw
 
 NAME = r"[a-z][a-z0-9_]*"

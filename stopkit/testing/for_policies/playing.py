@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from stopkit.controller import DraftController
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, Signals, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.state import State
 from stopkit.testing.rounds import Rounds
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from stopkit.config import as_block
+from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.testing.checks import Draw
 from stopkit.testing.for_policies.playing import Play, assert_same, identical, tensors, watched

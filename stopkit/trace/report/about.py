@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from stopkit.config import as_block
+from stopkit.kinds import as_block
 from stopkit.trace.report.html import facts, section, table
 from stopkit.trace.report.study import CLAIRVOYANT, Study
 from stopkit.trace.report.svg import number

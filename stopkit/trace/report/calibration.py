@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from stopkit.costs import FixedCosts
-from stopkit.policy import Signals, StoppingPolicy
+from stopkit.policy import StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.threshold import ThresholdPolicy
 from stopkit.trace.report.estimates import Estimating, estimates
 from stopkit.trace.trace import Trace

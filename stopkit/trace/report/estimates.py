@@ -8,8 +8,9 @@ from torch import Tensor
 
 from stopkit.costs import FixedCosts
 from stopkit.decode import decode
-from stopkit.engine import Commitment
-from stopkit.policy import Drawn, Signals, StoppingPolicy
+from stopkit.decoding import Commitment
+from stopkit.policy import Drawn, StoppingPolicy
+from stopkit.signals import Signals
 from stopkit.state import State
 from stopkit.trace.lanes import Lanes
 from stopkit.trace.replay import ReplayDecoding

@@ -8,7 +8,7 @@ from functools import cached_property
 from stopkit.costs import FixedCosts
 from stopkit.policy import StoppingPolicy
 from stopkit.trace.bounds import BOUNDS
-from stopkit.trace.comparison import Comparison, Tick
+from stopkit.trace.comparison import Tick, TraceComparison
 from stopkit.trace.replay import Replay
 from stopkit.trace.trace import Trace
 
@@ -36,7 +36,7 @@ class Study:
         tick: Tick = lambda name, part: None,
     ) -> "Study":
         """Replay everything. Raises InputError if a policy reads what the trace does not hold."""
-        found = dict(Comparison(trace, policies, costs).replays(tick))
+        found = dict(TraceComparison(trace, policies, costs).replays(tick))
         limits = {name: found.pop(name) for name in BOUNDS}
         return cls(trace, policies, costs, found, limits)
 

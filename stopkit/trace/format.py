@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from stopkit.sampling import Sampling
-from stopkit.trace.record import Timings as Timings
+from stopkit.trace.recorder import Timings as Timings
 
 FORMAT = "stopkit trace"
 VERSION = 1
@@ -22,7 +22,7 @@ KEY = b"stopkit"
 
 
 @dataclass(frozen=True)
-class Column:
+class FileColumn:
     """A column: its Arrow type, and what it holds, with its unit."""
 
     name: str
@@ -31,30 +31,30 @@ class Column:
 
 
 COLUMNS = (
-    Column("sequence", pa.int32(), "number of the prompt in the recording, from 0"),
-    Column("start", pa.int32(), "tokens of the continuation before the rollout, s"),
-    Column("position", pa.int16(), "position in the rollout, j, from 0"),
-    Column("last_token", pa.int32(), "the token before the rollout: x_{s−1}, or the prompt's last"),
-    Column("output", pa.int32(), "x_s, the token that the target sampled where the rollout starts"),
-    Column(
+    FileColumn("sequence", pa.int32(), "number of the prompt in the recording, from 0"),
+    FileColumn("start", pa.int32(), "tokens of the continuation before the rollout, s"),
+    FileColumn("position", pa.int16(), "position in the rollout, j, from 0"),
+    FileColumn("last_token", pa.int32(), "the token before the rollout: x_{s−1}, or the prompt's last"),
+    FileColumn("output", pa.int32(), "x_s, the token that the target sampled where the rollout starts"),
+    FileColumn(
         "limit",
         pa.int32(),
         "most tokens that an engine could draft at this start; 0 also if the draft gave no usable logits",
     ),
-    Column("token", pa.int32(), "drawn draft token; null, like all that follows, where the limit is 0"),
-    Column("entropy", pa.float32(), "entropy of the draft's distribution, nats"),
-    Column("max_probability", pa.float32(), "largest probability of the draft's distribution"),
-    Column("margin", pa.float32(), "largest minus second largest probability of the draft's distribution"),
-    Column("drawn_probability", pa.float32(), "q(token), in the distribution that it was drawn from"),
-    Column("beta", pa.float32(), "acceptance probability of the position, 1 − total variation distance of p and q"),
-    Column("acceptance", pa.float32(), "acceptance probability of the drawn token, min(1, p(token) / q(token))"),
-    Column("accepted", pa.bool_(), "whether the token and all before it in the rollout are those of the target"),
+    FileColumn("token", pa.int32(), "drawn draft token; null, like all that follows, where the limit is 0"),
+    FileColumn("entropy", pa.float32(), "entropy of the draft's distribution, nats"),
+    FileColumn("max_probability", pa.float32(), "largest probability of the draft's distribution"),
+    FileColumn("margin", pa.float32(), "largest minus second largest probability of the draft's distribution"),
+    FileColumn("drawn_probability", pa.float32(), "q(token), in the distribution that it was drawn from"),
+    FileColumn("beta", pa.float32(), "acceptance probability of the position, 1 − total variation distance of p and q"),
+    FileColumn("acceptance", pa.float32(), "acceptance probability of the drawn token, min(1, p(token) / q(token))"),
+    FileColumn("accepted", pa.bool_(), "whether the token and all before it in the rollout are those of the target"),
 )
 """The columns of every trace; of the draft's distribution, what policies are shown of it."""
 
-TOP_TOKENS = Column("top_tokens", pa.list_(pa.int32()), "the draft's most probable tokens, best first")
-TOP_LOGITS = Column("top_logits", pa.list_(pa.float32()), "their logits, as the draft gave them")
-HIDDEN_STATE = Column("hidden_state", pa.list_(pa.float32()), "the draft's last hidden state")
+TOP_TOKENS = FileColumn("top_tokens", pa.list_(pa.int32()), "the draft's most probable tokens, best first")
+TOP_LOGITS = FileColumn("top_logits", pa.list_(pa.float32()), "their logits, as the draft gave them")
+HIDDEN_STATE = FileColumn("hidden_state", pa.list_(pa.float32()), "the draft's last hidden state")
 OPTIONAL = (TOP_TOKENS, TOP_LOGITS, HIDDEN_STATE)
 
 

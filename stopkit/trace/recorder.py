@@ -1,6 +1,7 @@
-"""What is asked of an engine that records, and what it gives back."""
+"""`Recorder`: the role of an engine that records; what it is asked, and what it gives back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,7 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from stopkit.engine import GenerationOptions, Prompt
+from stopkit.engine import Engine
+from stopkit.errors import InputError
+from stopkit.generation import GenerationOptions, Prompt
 from stopkit.random import RandomSource, SeededRandomSource
 
 
@@ -86,3 +89,29 @@ class Rollouts:
                 if part.columns:
                     place[:, : part.columns[name].shape[1]] = part.columns[name]
         return cls(parts[0].sequence, last_token, output, limit, drafted, columns)
+
+
+class Recorder(ABC):
+    """What an engine that can record also is."""
+
+    @abstractmethod
+    def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
+        """The request's sequences, in order, each with a rollout from every start. Raises InputError if it cannot."""
+
+    @abstractmethod
+    def identity(self) -> Identity:
+        """What tells its models and tokens from others. Raises InputError if it cannot record."""
+
+    @abstractmethod
+    def timings(self, max_draft: int, length: int = 128) -> Timings:
+        """Seconds of a draft step, and to verify blocks of 0 … `max_draft` tokens, `length` tokens into a sequence.
+
+        Takes a few seconds, at batch 1. Raises InputError if it cannot record.
+        """
+
+
+def as_recorder(engine: Engine) -> Recorder:
+    """`engine` in that role. Raises InputError if it does not have it."""
+    if not isinstance(engine, Recorder):
+        raise InputError(f"engine.kind: {engine.kind} cannot record; eager can.")
+    return engine

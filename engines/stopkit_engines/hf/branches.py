@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stopkit_engines.cached_model import CachedModel, Scores, context_length
+from stopkit_engines.hf.cached_model import CachedModel, Scores, context_length
 
 
 class Branches:

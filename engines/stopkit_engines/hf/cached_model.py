@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stopkit_engines.cache import RaggedCache
+from stopkit_engines.hf.cache import RaggedCache
 
 
 class Scores(NamedTuple):

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from stopkit.errors import InputError
 from stopkit.pair import bundled
-from stopkit_engines.cache import require_rollback
+from stopkit_engines.hf.cache import require_rollback
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from stopkit.engine import Continuation, Origin, Piece
-from stopkit_engines.text import TextStream
+from stopkit.generation import Continuation, Origin, Piece
+from stopkit_engines.batch.text import TextStream
 
 
 @dataclass

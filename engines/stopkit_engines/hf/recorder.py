@@ -14,9 +14,9 @@ from stopkit.errors import GenerationError
 from stopkit.random import RandomSource, sequence_seeds
 from stopkit.signals import compute
 from stopkit.trace.coupling import coupled
-from stopkit.trace.record import RecordingRequest, Rollouts
-from stopkit_engines.branches import Branches
-from stopkit_engines.cached_model import CachedModel, finite
+from stopkit.trace.recorder import RecordingRequest, Rollouts
+from stopkit_engines.hf.branches import Branches
+from stopkit_engines.hf.cached_model import CachedModel, finite
 
 SIGNALS = frozenset({"entropy", "max_probability", "margin"})
 

@@ -7,15 +7,16 @@ from torch import Tensor
 
 from stopkit.controller import DraftController
 from stopkit.costs import CostModel
-from stopkit.engine import Commitment, Decoding, GenerationResult, Origin, Proposal, Request, Verdict
+from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import GenerationError, InputError
+from stopkit.generation import GenerationResult, Origin, Request
 from stopkit.policy import Drawn, RoundContext
 from stopkit.random import RandomSource
 from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit.verification import next_distribution, survival
-from stopkit_engines.cached_model import CachedModel, finite
-from stopkit_engines.rows import Row
+from stopkit_engines.batch.rows import Row
+from stopkit_engines.hf.cached_model import CachedModel, finite
 
 
 class EagerDecoding(Decoding):
@@ -92,7 +93,7 @@ class EagerDecoding(Decoding):
         self._drafted = self._drafted + live
         return Commitment(drawn, (token.unsqueeze(1) != self._end_tokens).all(1))
 
-    def verify(self) -> Verdict:
+    def verify(self) -> Verification:
         columns = torch.arange(len(self._block) + 1, device=self.device)
         end = (self._length + self._drafted).where(self._active, self._target.filled)
         with self.stopwatch.phase("verify"):
@@ -114,7 +115,7 @@ class EagerDecoding(Decoding):
         self._emit(torch.column_stack([sound, self._drafted, accepted, own, block]).tolist())
         seconds = self._count_costs(len(self._block))
         self._begin_round()
-        return Verdict(accepted, seconds)
+        return Verification(accepted, seconds)
 
     def result(self, controller: DraftController) -> GenerationResult:
         self.stopwatch.settle()

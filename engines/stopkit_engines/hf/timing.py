@@ -8,8 +8,8 @@ import torch
 
 from stopkit.errors import InputError
 from stopkit.statistics import Stopwatch
-from stopkit.trace.record import Timings
-from stopkit_engines.cached_model import CachedModel, context_length
+from stopkit.trace.recorder import Timings
+from stopkit_engines.hf.cached_model import CachedModel, context_length
 
 REPEATS = 20
 MOST_SECONDS = 3.0

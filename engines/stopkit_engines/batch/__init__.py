@@ -1,0 +1,1 @@
+"""What every engine with a batch of its own shares. Nothing here imports a model library."""

@@ -1,0 +1,1 @@
+"""What knows transformers: models with their cache, loading, recording, timing."""

@@ -1,0 +1,100 @@
+"""What is asked of a generation, and what comes of it: options, a request, pieces as they come, the result."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import Field
+from torch import Tensor
+
+from stopkit.random import RandomSource
+from stopkit.sampling import Sampling
+from stopkit.state import State
+from stopkit.statistics import Statistics
+
+Prompt = str | Sequence[int]
+"""Text, or token ids."""
+
+
+class Origin(StrEnum):
+    """Where a token came from. A round that drafted nothing emits a bonus token."""
+
+    ACCEPTED = "accepted"
+    RESIDUAL = "residual"
+    BONUS = "bonus"
+
+
+class Piece(NamedTuple):
+    """What one round added to one sequence, given to the streaming callback."""
+
+    sequence: int
+    """Index of the prompt."""
+    tokens: Sequence[int]
+    origins: Sequence[Origin]
+    text: str
+    """Text that became certain; a character or stop string that may still grow is held back."""
+    finish_reason: str | None
+
+
+@dataclass
+class Continuation:
+    """What was generated after one prompt."""
+
+    tokens: list[int] = field(default_factory=list)
+    """Token ids, prompt excluded; the end-of-sequence token or the one that completed a stop string included."""
+    origins: list[Origin] = field(default_factory=list)
+    """Where each token came from."""
+    text: str = ""
+    """Decoded text, special tokens left out, cut before a stop string."""
+    finish_reason: str | None = None
+    """"eos", "stop", "length" (max_new_tokens), "context" (the target's context is full), None while unfinished."""
+    stats: Statistics = field(default_factory=Statistics)
+    """This sequence's counts; forwards and seconds belong to the batch and are zero here."""
+
+
+@dataclass
+class GenerationResult:
+    """What `Engine.generate` returns: one continuation a prompt, in order."""
+
+    continuations: list[Continuation]
+    stats: Statistics
+    """Totals of the batch."""
+    state: State
+    """What the policy remembers; rows are the sequences."""
+
+    @property
+    def text(self) -> list[str]:
+        """The continuations' text."""
+        return [continuation.text for continuation in self.continuations]
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """The continuations' token ids."""
+        return [continuation.tokens for continuation in self.continuations]
+
+
+class GenerationOptions(Sampling):
+    """How to generate: the options of `Engine.generate` that a config file can set."""
+
+    max_new_tokens: int = Field(default=128, ge=1, description="most tokens to generate for a prompt")
+    seed: int = Field(default=0, ge=0, description="seed of the run; every sequence gets its own from it")
+    stop: tuple[str, ...] = Field(default=(), description="strings that end a continuation; not part of its text")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch to generate."""
+
+    prompts: Sequence[Prompt]
+    options: GenerationOptions
+    seeds: Sequence[int] | None = None
+    """A seed a sequence, instead of those that `options.seed` gives."""
+    random: RandomSource | None = None
+    """Instead of a seeded source."""
+    logits_processor: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
+    """transformers logits processors, applied to p and q alike before temperature."""
+    signals: frozenset[str] = frozenset()
+    """The signals to compute at every draft step."""
+    on_piece: Callable[[Piece], None] | None = None
+    """Called for every sequence in every round that added to it."""

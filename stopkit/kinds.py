@@ -1,0 +1,29 @@
+"""`Kind`: the common ground of policies and engines, which a config names by their kind."""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+DISTRIBUTIONS: dict[type, str] = {}
+"""Name and version of the distribution that offers a class. The plug-in loader fills it in."""
+
+
+class Kind(BaseModel):
+    """What a config names by its kind. Its fields are its parameters; it cannot be changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    section: ClassVar[str]
+    """The section of a config that it can fill: "policy" or "engine"."""
+    kind: ClassVar[str]
+    """Its name in config files and on the command line."""
+
+
+def as_block(configured: Kind) -> dict[str, Any]:
+    """The table that makes the same policy or engine, ready for JSON."""
+    return {"kind": configured.kind, **configured.model_dump(mode="json")}
+
+
+def distribution_of(cls: type) -> str:
+    """The distribution that a policy or engine class comes from, or its module if no plug-in offers it."""
+    return DISTRIBUTIONS.get(cls, f"module {cls.__module__}")
