@@ -31,7 +31,7 @@ _HOMES = {
     "Drawn": "policy",
     "Engine": "engine",
     "GenerationError": "errors",
-    "GenerationResult": "engine",
+    "GenerationResult": "generation",
     "InputError": "errors",
     "NestedPolicy": "combinator",
     "PolicyError": "errors",
@@ -39,7 +39,7 @@ _HOMES = {
     "RoundOutcome": "policy",
     "ScalarPolicy": "scalar",
     "SideBySide": "combinator",
-    "Signals": "policy",
+    "Signals": "signals",
     "State": "state",
     "StopkitError": "errors",
     "StoppingPolicy": "policy",
@@ -47,7 +47,7 @@ _HOMES = {
     "hookimpl": "hookspecs",
     "load_config": "config",
     "load_engine": "config",
-    "load_policy": "config",
+    "load_policy": "spec",
 }
 
 __version__ = "0.1.0"

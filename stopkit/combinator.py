@@ -3,30 +3,20 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from pydantic import BeforeValidator, PlainSerializer
-from pydantic_core import PydanticCustomError
+from pydantic import PlainSerializer
 from torch import Tensor
 
-from stopkit.errors import InputError
 from stopkit.kinds import as_block
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.spec import load_policy
 from stopkit.state import State
-from stopkit.validation import HERE, NESTED
+from stopkit.validation import nested
 
-
-def _load(value: Any) -> StoppingPolicy:
-    try:
-        return load_policy(value, HERE)
-    except InputError as error:
-        raise PydanticCustomError(NESTED, "{lines}", {"lines": str(error)}) from None
-
-
-NestedPolicy = Annotated[StoppingPolicy, BeforeValidator(_load), PlainSerializer(as_block)]
+NestedPolicy = Annotated[StoppingPolicy, nested(load_policy), PlainSerializer(as_block)]
 """A field that holds any registered policy: in a config its kind, KIND:field=value, or a table with its kind."""
 
 

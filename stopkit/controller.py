@@ -1,4 +1,4 @@
-"""`DraftController`: one policy at work, with its state and the accounting, for any speculative loop.
+"""`DraftController`: one policy at work, with its state, the counts and the costs, for any speculative loop.
 
     while generating:
         drafting = controller.plan(limit)
@@ -13,28 +13,43 @@
 stopkit's own loop (`stopkit.decode`) is these calls on an engine; a foreign engine makes them itself.
 """
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from stopkit.costs import CostModel, FixedCosts
+from stopkit.costs import CostModel, FixedCosts, RoundTime
 from stopkit.errors import InputError, PolicyError
 from stopkit.kinds import distribution_of
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.roster import Name, Roster
 from stopkit.signals import Signals, compute
 from stopkit.state import State
 from stopkit.statistics import Statistics, Stopwatch
+
+SPENT_BEFORE = {"admit": "draft", "extend": "other", "learn": "verify"}
+"""What a loop that times nothing itself has been doing when it calls a verb."""
+
+
+@dataclass
+class _Round:
+    """A round under way."""
+
+    context: RoundContext
+    active: Tensor
+    cap: Tensor
+    signals: list[Signals] = field(default_factory=list)
+    drawn: list[Drawn] = field(default_factory=list)
 
 
 class DraftController:
     """Drives `policy` for `batch_size` sequences on `device`, continuing from `state` if one is given.
 
-    `sequences` holds the exact counts of each sequence, `state` what the policy remembers. Raises PolicyError when the
-    policy raises or when what it returns is not a decision; an InputError of the policy stays one.
+    `costs` is what drafting and verifying cost: fixed, or a model that goes on learning them. With a `stopwatch` the
+    loop times its own phases on it; without one the controller times what lies between the verbs. Raises PolicyError
+    when the policy raises or when what it returns is not a decision; an InputError of the policy stays one.
     """
 
     def __init__(
@@ -43,38 +58,63 @@ class DraftController:
         batch_size: int = 1,
         device: torch.device | str = "cpu",
         state: State | None = None,
-        costs: FixedCosts | None = None,
+        costs: CostModel | FixedCosts | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> None:
         self.policy = policy
         self.device = torch.device(device)
-        self.sequences = [Statistics() for _ in range(batch_size)]
+        self.costs = costs if isinstance(costs, CostModel) else CostModel(costs)
+        """What is known of the costs."""
+        self._times_itself = stopwatch is None
         self.stopwatch = stopwatch or Stopwatch(self.device)
-        self._costs = CostModel(costs)
-        self._drafted = torch.zeros(batch_size, dtype=torch.long, device=self.device)
-        self.live = self._drafted > 0
-        with self._verb("init"):
-            self.state = policy.init(batch_size, self.device)
-        if state is not None:
-            self.state = state.resumed(self.state)
+        self._current: _Round | None = None
+        self._roster = Roster(self._fresh, range(batch_size), self.device, state)
+        self._begin_anew()
+
+    @property
+    def ids(self) -> Sequence[Name]:
+        """The sequence in each row; they are numbered from 0 unless `seat` named them."""
+        return self._roster.ids
+
+    @property
+    def sequences(self) -> Sequence[Statistics]:
+        """The exact counts of the sequence in each row."""
+        return self._roster.counts
+
+    @property
+    def state(self) -> State:
+        """What the policy remembers; its rows are those of the batch."""
+        return self._roster.state
+
+    # A round.
+
+    def context(
+        self, limit: Tensor | int, active: Tensor | None = None, last_token: Tensor | None = None
+    ) -> RoundContext:
+        """What to `plan` a round on, at the costs that are known: `limit` for every row or [B] long; see RoundContext.
+
+        All rows are active if nothing else is said.
+        """
+        if active is None:
+            active = torch.ones(len(self.ids), dtype=torch.bool, device=self.device)
+        limits = torch.as_tensor(limit, device=self.device).expand(len(self.ids))
+        return RoundContext(active, limits.where(active, 0), self.costs.costs(self.device), last_token=last_token)
 
     def plan(self, context: RoundContext | int) -> bool:
-        """Begin a round; whether any row drafts. An int is the limit of every row of a loop that measures no costs."""
-        context = self._context_of(context) if isinstance(context, int) else context
+        """Begin a round; whether any row drafts. An int is the limit of every row."""
+        if isinstance(context, int):
+            context = self.context(context)
         # The policy gets copies: writing into what it is shown cannot reach the engine.
         copies = {name: getattr(context, name).clone() for name in ("active", "limit", "last_token")}
-        self._context = replace(context, **copies)
-        self._active = context.active
-        self._alone = len(self.sequences) == 1 and bool(context.active)
-        self._began = time.perf_counter()
-        self._signals: list[Signals] = []
-        self._drawn: list[Drawn] = []
-        self._drafted = torch.zeros_like(context.limit)
+        shown = replace(context, **copies)
+        self._alone = len(self.ids) == 1 and bool(context.active)
+        self.drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):
-            cap, state = self.policy.plan(self.state, self._context)
-            self._cap = torch.minimum(self._decision(cap, torch.long), context.limit)
-            self._keep(state, self._those(self._active))
-        return self._go_on(self._cap > 0)
+            cap, state = self.policy.plan(self.state, shown)
+            cap = torch.minimum(self._decision(cap, torch.long), context.limit)
+            self._keep(state, self._those(context.active))
+        self._current = _Round(shown, context.active, cap)
+        return self._go_on(cap > 0)
 
     def admit(self, signals: Signals | Tensor, usable: Tensor | None = None) -> bool:
         """Decide on the next position of every live row; whether any row is to draw its token.
@@ -86,61 +126,142 @@ class DraftController:
             signals = compute(self.policy.required_signals, lambda: q, q.log())
         asked = self.live if usable is None else self.live & usable
         with self._verb("admit"):
-            admitted, state = self.policy.admit(self.state, self._drafted.clone(), signals)
+            admitted, state = self.policy.admit(self.state, self.drafted.clone(), signals)
             admitted = self._decision(admitted, torch.bool)
             self._keep(state, asked)
-        self._signals.append(signals)
+        self._round.signals.append(signals)
         return self._go_on(asked & admitted)
 
     def extend(self, drawn: Drawn, more: Tensor | None = None) -> bool:
         """Record the drawn tokens of the live rows; whether any row drafts on. Rows where `more` is false do not."""
+        now = self._round
         with self._verb("extend"):
-            extended, state = self.policy.extend(self.state, self._drafted.clone(), self._signals[-1], drawn)
+            extended, state = self.policy.extend(self.state, self.drafted.clone(), now.signals[-1], drawn)
             extended = self._decision(extended, torch.bool)
             self._keep(state, self._those(self.live))
-        self._drawn.append(drawn)
-        self._drafted = self._drafted + self.live
-        live = self.live & extended & (self._drafted < self._cap)
+        now.drawn.append(drawn)
+        self.drafted = self.drafted + self.live
+        live = self.live & extended & (self.drafted < now.cap)
         return self._go_on(live if more is None else live & more)
 
-    def learn(self, accepted: Tensor | int, seconds: Tensor | float | None = None) -> None:
-        """End the round with each row's accepted tokens, [B]; it took `seconds`, wall time since `plan` if unset."""
+    def learn(
+        self,
+        accepted: Tensor | int,
+        seconds: RoundTime | Tensor | float | None = None,
+        *,
+        drafted: Tensor | None = None,
+        took_part: Tensor | None = None,
+    ) -> None:
+        """End the round with each row's accepted tokens, [B] long.
+
+        `seconds` is what the round took: a RoundTime, from which the costs are learned; or a number, from which they
+        are not; unset, the controller's own measurement. `drafted` [B] says that no more than so many tokens of each
+        block were verified; rows where `took_part` (bool [B]) is false were left out of the round: their blocks were
+        lost, and nothing is counted or learned of them. Raises InputError for more tokens than were drafted.
+        """
+        now = self._round
         if isinstance(accepted, int):
-            accepted = torch.full_like(self._drafted, accepted)
-        if seconds is None:
-            seconds = time.perf_counter() - self._began
-            self.stopwatch.settle()  # an engine that knows its seconds has settled its stopwatch itself
-        counts = torch.stack([self._active.long(), self._drafted, accepted]).tolist()
+            accepted = torch.full_like(self.drafted, accepted)
+        active, context, verified = now.active, now.context, self.drafted if drafted is None else drafted
+        if took_part is not None:
+            active = active & took_part
+            context, verified = replace(context, active=active), verified.where(active, 0)
+        counts = torch.stack([active.long(), self.drafted, verified, accepted]).tolist()
+        _require_possible(*counts)
+        took = self._seconds(seconds, steps=len(now.signals), longest=max(counts[2], default=0))
         outcome = RoundOutcome(
-            context=self._context,
-            drafted=self._drafted,
+            context=context,
+            drafted=verified,
             accepted=accepted,
-            seconds=torch.as_tensor(seconds, dtype=torch.float64),
-            signals=self._signals,
-            drawn=self._drawn,
+            seconds=torch.as_tensor(took, dtype=torch.float64),
+            signals=now.signals,
+            drawn=now.drawn,
         )
         with self._verb("learn"):
-            self._keep(self.policy.learn(self.state, outcome), self._those(self._active))
-        for sequence, active, *block in zip(self.sequences, *counts, strict=True):
-            if active:
+            self._keep(self.policy.learn(self.state, outcome), self._those(active))
+        for sequence, judged, _, *block in zip(self.sequences, *counts, strict=True):
+            if judged:
                 sequence.count_block(*block)
+        self._current, self._reads_anew = None, False
+
+    # Between rounds.
+
+    def seat(self, ids: Sequence[Name]) -> None:
+        """Let the rows be the sequences `ids`, in that order, each by a name of its own.
+
+        A sequence that is not among them keeps its counts and state until it is seated again. One that was never seated
+        begins with what the sequences share. Raises InputError if a name is there twice.
+        """
+        if list(ids) != self.ids:
+            self._roster.seat(ids)
+            self._begin_anew()
+
+    def forget(self, ids: Sequence[Name]) -> list[Statistics]:
+        """The counts of the sequences `ids`, which have ended: nothing of them is kept, and their rows go.
+
+        Raises InputError for a name that was never seated.
+        """
+        counts = self._roster.forget(ids)
+        self._begin_anew()
+        return counts
+
+    def statistics_of(self, ids: Sequence[Name]) -> list[Statistics]:
+        """The counts of any sequences, seated or not."""
+        return self._roster.gathered(ids)[0]
+
+    def state_of(self, ids: Sequence[Name]) -> State:
+        """What the policy remembers of any sequences, seated or not, a row each; it can be gone on from later."""
+        return self._roster.gathered(ids)[1]
 
     def select(self, index: Tensor) -> None:
-        """Between rounds: go on with the rows at `index` (long, any order), whose counts and state are kept."""
-        self.sequences = [self.sequences[row] for row in index.tolist()]
-        self.state = self.state.select(index)
-        self._drafted = torch.zeros_like(index)
+        """Go on with the rows at `index` (long, any order), whose counts and state are kept; forget the others."""
+        self._roster.select(index)
+        self._begin_anew()
 
     def add(self, count: int) -> None:
-        """Between rounds: `count` new sequences after the others; they begin with what is shared."""
-        self.sequences += [Statistics() for _ in range(count)]
-        self.state = self.state.append(self.policy.init(count, self.device))
-        self._drafted = torch.zeros(len(self.sequences), dtype=torch.long, device=self.device)
+        """Put `count` new sequences after the others; they begin with what is shared."""
+        self._roster.add(count)
+        self._begin_anew()
+
+    # Inside.
+
+    @property
+    def _round(self) -> _Round:
+        if self._current is None:
+            raise InputError("controller: no round is under way; call plan first, and again after learn or new rows.")
+        return self._current
+
+    def _begin_anew(self) -> None:
+        """Other sequences are in the rows: no round is under way, and the next one will have prompts to read."""
+        self._current = None
+        self._reads_anew = True
+        self.drafted = torch.zeros(len(self.ids), dtype=torch.long, device=self.device)
+        """[B] long, the tokens in each row's block."""
+        self.live = self.drafted > 0
+        """[B] bool, the rows that draft on."""
+
+    def _fresh(self, count: int) -> State:
+        with self._verb("init"):
+            return self.policy.init(count, self.device)
+
+    def _seconds(self, told: RoundTime | Tensor | float | None, steps: int, longest: int) -> Tensor | float:
+        """What the round took, as far as the costs are not fixed; they are learned from what tells of the forwards."""
+        if told is None:
+            if self._times_itself:
+                self.stopwatch.lap(SPENT_BEFORE["learn"])
+            spent = self.stopwatch.settle()
+            known = self._times_itself and not self._reads_anew
+            told = RoundTime(sum(spent.values()), spent["draft"] if known else None, spent["verify"] if known else None)
+        if not isinstance(told, RoundTime):
+            return told
+        self.costs.saw_round(told, steps, longest)
+        return self.costs.round_seconds(steps, longest, told.whole)
 
     def _keep(self, state: State, rows: Tensor | None) -> None:
         """Take over the new state of `rows`, None for all; others were shown values without meaning and keep theirs."""
-        if state is not self.state:
-            self.state = state.instead_of(self.state) if rows is None else state.where(rows, self.state)
+        old = self.state
+        if state is not old:
+            self._roster.state = state.instead_of(old) if rows is None else state.where(rows, old)
 
     def _those(self, rows: Tensor) -> Tensor | None:
         """`rows`, or None if they are all: a sequence by itself takes part in all that it is asked."""
@@ -150,16 +271,10 @@ class DraftController:
         self.live = live
         return bool(live.any())
 
-    def _context_of(self, limit: int) -> RoundContext:
-        rows = len(self.sequences)
-        return RoundContext(
-            active=torch.ones(rows, dtype=torch.bool, device=self.device),
-            limit=torch.full((rows,), limit, device=self.device),
-            costs=self._costs.costs(self.device),
-        )
-
     @contextmanager
     def _verb(self, name: str) -> Iterator[None]:
+        if self._times_itself and name in ("admit", "extend"):
+            self.stopwatch.lap(SPENT_BEFORE[name])
         try:
             with self.stopwatch.phase("policy"):
                 yield
@@ -171,13 +286,22 @@ class DraftController:
     def _decision(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         if not isinstance(value, Tensor):
             raise TypeError(f"returned {type(value).__name__} as its decision, not a tensor over the rows")
-        if value.dtype != dtype or value.shape != self._drafted.shape or value.device != self._drafted.device:
-            found, wanted = _kind(value, value.dtype), _kind(self._drafted, dtype)
-            raise TypeError(f"returned a decision of {found}; it must be {wanted}")
+        if value.dtype != dtype or value.shape != self.drafted.shape or value.device != self.drafted.device:
+            got, wanted = _form(value, value.dtype), _form(self.drafted, dtype)
+            raise TypeError(f"returned a decision of {got}; it must be {wanted}")
         return value
 
 
-def _kind(tensor: Tensor, dtype: torch.dtype) -> str:
+def _require_possible(active: list[int], drafted: list[int], verified: list[int], accepted: list[int]) -> None:
+    for row, judged in enumerate(active):
+        if judged and not 0 <= accepted[row] <= verified[row] <= drafted[row]:
+            raise InputError(
+                f"learn: row {row} drafted {drafted[row]} tokens, so {verified[row]} cannot have been verified and "
+                f"{accepted[row]} accepted."
+            )
+
+
+def _form(tensor: Tensor, dtype: torch.dtype) -> str:
     return f"{dtype} {list(tensor.shape)} on {tensor.device}"
 
 

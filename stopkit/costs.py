@@ -1,6 +1,7 @@
 """What drafting and verifying cost, in seconds: fixed in the config, or measured as the engine runs."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,6 +53,17 @@ class FixedCosts(BaseModel):
         return self.verify + self.verify_token * drafted + self.verify_block * (drafted > 0)
 
 
+class RoundTime(NamedTuple):
+    """What a round took, in seconds, as whoever ran it has measured."""
+
+    whole: float
+    """From the end of the round before to the end of this one."""
+    draft: float | None
+    """All of its draft steps together; None if they tell nothing of ordinary ones, as they read a prompt or caught up."""
+    verify: float | None
+    """Its target forward; None if that tells nothing of ordinary ones, as it read a prompt."""
+
+
 class CostModel:
     """Keeps the costs of one engine. `fixed` wins over everything measured.
 
@@ -75,8 +87,15 @@ class CostModel:
         self._empty = [0.0] * 2
         self._line = [0.0] * 5  # of 1, k, k², seconds, k·seconds
 
+    def saw_round(self, time: RoundTime, steps: int, drafted: int) -> None:
+        """Record a round of `steps` draft steps whose longest block had `drafted` tokens."""
+        if time.draft is not None:
+            self.saw_draft_steps(time.draft, steps)
+        if time.verify is not None:
+            self.saw_verification(time.verify, drafted)
+
     def saw_draft_steps(self, seconds: float, steps: int) -> None:
-        """Record a round's `steps` draft forwards, which took `seconds` together."""
+        """Record a round's `steps` draft steps, which took `seconds` together."""
         seen = (1.0, self._likely(seconds / steps, self._draft, self._known.draft_step)) if steps else (0.0, 0.0)
         self._draft = self._decayed(self._draft, *seen)
 
@@ -94,7 +113,7 @@ class CostModel:
         return Costs(*values.unbind())
 
     def round_seconds(self, steps: int, drafted: int, measured: float) -> float:
-        """What a round of `steps` draft forwards and a block of `drafted` tokens took: `measured`, unless fixed."""
+        """What a round of `steps` draft steps and a block of `drafted` tokens took: `measured`, unless fixed."""
         if self._fixed is None:
             return measured
         return self._fixed.draft_step * steps + self._fixed.verification(drafted)

@@ -1,27 +1,64 @@
 """The one loop. Whatever an engine is, its tokens are made here and nowhere else."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
 from stopkit.controller import DraftController
 from stopkit.decoding import Decoding
+from stopkit.generation import GenerationResult
 from stopkit.policy import StoppingPolicy
 from stopkit.state import State
 
 
-def decode(policy: StoppingPolicy, decoding: Decoding, state: State | None = None) -> DraftController:
-    """Run rounds until every sequence is finished; the controller returned holds the counts and the policy's state.
+class Generation:
+    """A generation under way: `policy` decides, `decoding` drafts and verifies.
 
-    Whatever stops the loop early, an interrupt included, carries what was produced in its `partial` attribute.
+    `state` goes on from that of an earlier result. Whatever stops a round, an interrupt included, carries what was
+    produced so far in its `partial` attribute.
     """
-    controller = DraftController(policy, decoding.batch_size, decoding.device, state, stopwatch=decoding.stopwatch)
-    try:
-        while not decoding.finished:
+
+    def __init__(self, policy: StoppingPolicy, decoding: Decoding, state: State | None = None) -> None:
+        self.decoding = decoding
+        self.controller = DraftController(
+            policy, decoding.sequence_count, decoding.device, state, decoding.costs, decoding.stopwatch
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether every sequence has ended, and no round is left to run."""
+        return self.decoding.finished
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Run one round: draft a block for every row, verify the blocks, learn from what was accepted."""
+        decoding, controller = self.decoding, self.controller
+        with self._keeping_what_there_is():
+            controller.seat(decoding.seated)
             drafting = controller.plan(decoding.context())
             while drafting:
-                signals, usable = decoding.propose(controller.live)
+                signals, usable = decoding.propose(controller.live, controller.drafted)
                 if drafting := controller.admit(signals, usable):
-                    drawn, more = decoding.commit(controller.live)
+                    drawn, more = decoding.commit(controller.live, controller.drafted)
                     drafting = controller.extend(drawn, more)
-            controller.learn(*decoding.verify())
-    except BaseException as stopped:
-        stopped.partial = decoding.result(controller)  # type: ignore[attr-defined]
-        raise
-    return controller
+            controller.learn(*decoding.verify(controller.drafted))
+
+    def result(self) -> GenerationResult:
+        """What has been produced so far."""
+        return self.decoding.result(self.controller)
+
+    def run(self) -> GenerationResult:
+        """Run rounds until every sequence has ended."""
+        with self._keeping_what_there_is():
+            while not self.finished:
+                self.step()
+            return self.result()
+
+    @contextmanager
+    def _keeping_what_there_is(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as stopped:
+            stopped.partial = self.result()  # type: ignore[attr-defined]
+            raise

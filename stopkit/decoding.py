@@ -1,12 +1,14 @@
 """`Decoding`: one batch being generated, as the one loop sees it. What an engine is lies below these calls."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stopkit.controller import DraftController
+from stopkit.costs import CostModel, RoundTime
 from stopkit.generation import GenerationResult
 from stopkit.policy import Drawn, RoundContext
 from stopkit.signals import Signals
@@ -14,11 +16,11 @@ from stopkit.statistics import Stopwatch
 
 
 class Proposal(NamedTuple):
-    """One draft forward, before anything is drawn."""
+    """One draft step, before anything is drawn."""
 
     signals: Signals
     usable: Tensor
-    """[B] bool, false where the draft's logits were NaN or infinite: the row's block ends here."""
+    """[B] bool, false where there is nothing to draw from, and so the row's block ends here."""
 
 
 class Commitment(NamedTuple):
@@ -34,16 +36,27 @@ class Verification(NamedTuple):
 
     accepted: Tensor
     """[B] long."""
-    seconds: float | Tensor
-    """What the round took, by the clock or by fixed costs; [B] if the rows are engines of their own."""
+    seconds: RoundTime | Tensor
+    """What the round took: measured, so that costs are learned from it; [B] if the rows are engines of their own."""
 
 
 class Decoding(ABC):
-    """One batch being generated. `propose` and `commit` extend the block, `verify` ends the round."""
+    """One batch being generated. `propose` and `commit` extend the block, `verify` ends the round.
 
-    batch_size: int
+    `drafted` [B] long, which all three are given, is how many tokens each row's block has so far.
+    """
+
+    sequence_count: int
+    """How many sequences there are in all."""
     device: torch.device
     stopwatch: Stopwatch
+    costs: CostModel
+    """What drafting and verifying cost; the loop teaches it."""
+
+    @property
+    @abstractmethod
+    def seated(self) -> Sequence[int]:
+        """The sequence in each of the B rows that decode side by side. It may change when a round ends."""
 
     @property
     @abstractmethod
@@ -55,17 +68,17 @@ class Decoding(ABC):
         """What is known before the next round."""
 
     @abstractmethod
-    def propose(self, live: Tensor) -> Proposal:
-        """One draft forward for the rows in `live` (bool [B]); nothing is drawn yet."""
+    def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
+        """One draft step for the rows in `live` (bool [B]); nothing is drawn yet."""
 
     @abstractmethod
-    def commit(self, live: Tensor) -> Commitment:
+    def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
         """Draw the next token of the rows in `live` from the proposed distribution; they are in the block for good."""
 
     @abstractmethod
-    def verify(self) -> Verification:
+    def verify(self, drafted: Tensor) -> Verification:
         """One target forward over the blocks: accept, add a residual or bonus token, rewind the caches."""
 
     @abstractmethod
     def result(self, controller: DraftController) -> GenerationResult:
-        """What has been produced so far; can be asked at any time."""
+        """What has been produced so far. Can be asked at any time, and changes nothing."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stopkit.costs import FixedCosts
-from stopkit.decode import decode
+from stopkit.decode import Generation
 from stopkit.decoding import Decoding
 from stopkit.errors import InputError
 from stopkit.generation import GenerationOptions, GenerationResult, Piece, Prompt, Request
@@ -35,9 +35,16 @@ class Engine(Kind, ABC):
     def from_models(cls, target: Any, draft: Any | None = None, tokenizer: Any | None = None, **fields: Any) -> Self:
         """An engine over models that are loaded already; without a tokenizer prompts are token ids."""
 
-    @abstractmethod
     def start(self, request: Request) -> Decoding:
-        """Begin a batch. Raises InputError for prompts or options that it cannot serve."""
+        """Begin what the one loop is to decode. Raises InputError for prompts or options that it cannot serve.
+
+        An engine overrides this, or `run` if it has a loop of its own.
+        """
+        raise InputError(f"engine.kind: {self.kind} decodes in a loop of its own, and cannot be stepped.")
+
+    def run(self, policy: StoppingPolicy, request: Request) -> GenerationResult:
+        """Serve a request that has been validated."""
+        return self._generation(policy, request).run()
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """What each token adds to the text of `tokens`, for display; "" while a character is unfinished or unknown."""
@@ -46,8 +53,9 @@ class Engine(Kind, ABC):
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
-        policy: "StoppingPolicy | str | dict[str, Any]",
+        policy: StoppingPolicy | str | dict[str, Any],
         *,
+        batch_size: int | None = None,
         seeds: Sequence[int] | None = None,
         random: RandomSource | None = None,
         logits_processor: Sequence[Callable[[Tensor, Tensor], Tensor]] = (),
@@ -55,34 +63,67 @@ class Engine(Kind, ABC):
         state: State | None = None,
         **options: Any,
     ) -> GenerationResult:
-        """Continue `prompts`, one batch side by side. `options` are the fields of GenerationOptions.
+        """Continue `prompts`. `options` are the fields of GenerationOptions.
 
-        The output's distribution is the target's own whatever the policy. A sequence's output depends on its prompt
-        and seed, not on its neighbours, unless the policy couples them. `state` goes on from an earlier result's: row
-        by row if there are as many prompts, else with what its sequences shared.
+        All prompts decode side by side, or `batch_size` of them at a time: whenever one is done, the next takes its
+        place. The output's distribution is the target's own whatever the policy. A sequence's output depends on its
+        prompt and seed, not on its neighbours, unless the policy couples them. `state` goes on from an earlier
+        result's: sequence by sequence if there are as many prompts, else with what its sequences shared.
 
         Raises InputError for bad input and GenerationError when the target or the policy fails. Whatever stops a
         generation, an interrupt included, carries the result so far in its `partial` attribute.
         """
-        chosen = load_policy(policy)
-        batch = [prompts] if _is_one(prompts) else list(prompts)
-        if not batch:
-            raise InputError("prompts: there is none; give at least one.")
-        if seeds is not None and len(seeds) != len(batch):
-            raise InputError(f"seeds: {len(seeds)} for {len(batch)} prompts; give one for each.")
-        request = Request(
-            prompts=batch,  # type: ignore[arg-type]
-            options=validated(GenerationOptions, options, "generate"),
-            seeds=seeds,
-            random=random,
-            logits_processor=logits_processor,
-            signals=chosen.required_signals,
-            on_piece=on_piece,
+        return self.run(
+            *_asked(
+                prompts,
+                policy,
+                options,
+                batch_size=batch_size,
+                seeds=seeds,
+                random=random,
+                logits_processor=logits_processor,
+                on_piece=on_piece,
+                state=state,
+            )
         )
-        with torch.inference_mode():
-            decoding = self.start(request)
-            return decoding.result(decode(chosen, decoding, state))
+
+    def begin(
+        self, prompts: Prompt | Sequence[Prompt], policy: StoppingPolicy | str | dict[str, Any], **asked: Any
+    ) -> Generation:
+        """The same generation, to be run round by round: `step()` until it is `finished`. `asked` is as in `generate`.
+
+        Raises InputError for bad input, or if the engine has a loop of its own.
+        """
+        named = {name: asked.pop(name) for name in REQUEST if name in asked}
+        return self._generation(*_asked(prompts, policy, asked, **named))
+
+    @torch.inference_mode()
+    def _generation(self, policy: StoppingPolicy, request: Request) -> Generation:
+        return Generation(policy, self.start(request), request.state)
 
 
-def _is_one(prompts: Any) -> bool:
+REQUEST = ("batch_size", "seeds", "random", "logits_processor", "on_piece", "state")
+"""What `generate` takes besides the fields of GenerationOptions."""
+
+
+def _asked(prompts: Any, policy: Any, options: dict[str, Any], **named: Any) -> tuple[StoppingPolicy, Request]:
+    """The policy and the request. Raises InputError for what is wrong in them whatever the engine."""
+    chosen = load_policy(policy)
+    batch = [prompts] if _is_single(prompts) else list(prompts)
+    if not batch:
+        raise InputError("prompts: there is none; give at least one.")
+    seeds, batch_size = named.get("seeds"), named.get("batch_size")
+    if seeds is not None and len(seeds) != len(batch):
+        raise InputError(f"seeds: {len(seeds)} for {len(batch)} prompts; give one for each.")
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+        raise InputError(f"batch_size: {batch_size!r} is not a number of prompts; give a whole number above 0.")
+    return chosen, Request(
+        prompts=batch,
+        options=validated(GenerationOptions, options, "generate"),
+        signals=chosen.required_signals,
+        **named,
+    )
+
+
+def _is_single(prompts: Any) -> bool:
     return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))

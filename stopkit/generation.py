@@ -51,6 +51,8 @@ class Continuation:
     """"eos", "stop", "length" (max_new_tokens), "context" (the target's context is full), None while unfinished."""
     stats: Statistics = field(default_factory=Statistics)
     """This sequence's counts; forwards and seconds belong to the batch and are zero here."""
+    shared: Statistics = field(default_factory=Statistics)
+    """Forwards and seconds of the rounds that it took part in, which it shares with the sequences beside it."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class GenerationResult:
 
     continuations: list[Continuation]
     stats: Statistics
-    """Totals of the batch."""
+    """Totals of all sequences."""
     state: State
     """What the policy remembers; rows are the sequences."""
 
@@ -84,7 +86,7 @@ class GenerationOptions(Sampling):
 
 @dataclass(frozen=True)
 class Request:
-    """One batch to generate."""
+    """Prompts to continue, and how."""
 
     prompts: Sequence[Prompt]
     options: GenerationOptions
@@ -98,3 +100,12 @@ class Request:
     """The signals to compute at every draft step."""
     on_piece: Callable[[Piece], None] | None = None
     """Called for every sequence in every round that added to it."""
+    batch_size: int | None = None
+    """Most prompts that decode side by side; the next one takes the place of one that is done. All, if unset."""
+    state: State | None = None
+    """What the policy remembers, to go on from."""
+
+    @property
+    def rows(self) -> int:
+        """Prompts that decode side by side."""
+        return min(self.batch_size or len(self.prompts), len(self.prompts))

@@ -33,7 +33,7 @@ class Drawn:
     """[B], q(token) in the distribution it was drawn from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RoundContext:
     """What is known before a round drafts anything."""
 
@@ -43,16 +43,26 @@ class RoundContext:
     """[B] long, the most the engine can draft: what is left of max_new_tokens and of the context, 0 when finished."""
     costs: Costs
     """Seconds a draft step and a verification take on this engine."""
-    batch_size: Tensor = None  # type: ignore[assignment]
+    batch_size: Tensor
     """0-dimensional long, how many sequences generate side by side in the engine; the active rows if not given."""
-    last_token: Tensor = None  # type: ignore[assignment]
+    last_token: Tensor
     """[B] long, each sequence's last token; −1 where the engine does not tell."""
 
-    def __post_init__(self) -> None:
-        if self.batch_size is None:
-            object.__setattr__(self, "batch_size", self.active.sum())
-        if self.last_token is None:
-            object.__setattr__(self, "last_token", torch.full_like(self.limit, -1))
+    def __init__(
+        self,
+        active: Tensor,
+        limit: Tensor,
+        costs: Costs,
+        batch_size: Tensor | None = None,
+        last_token: Tensor | None = None,
+    ) -> None:
+        vars(self).update(
+            active=active,
+            limit=limit,
+            costs=costs,
+            batch_size=active.sum() if batch_size is None else batch_size,
+            last_token=torch.full_like(limit, -1) if last_token is None else last_token,
+        )
 
 
 @dataclass(frozen=True)

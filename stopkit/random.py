@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stopkit.errors import InputError
+
 
 class RandomSource(ABC):
     """Two kinds of draw. `rows` (bool [B]) says for which rows a draw counts; the others get a value without meaning.
@@ -22,16 +24,28 @@ class RandomSource(ABC):
     def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
         """Accepted tokens per row, [B] long, with P(length ≥ k) = survival[:, k − 1]; survival is [B, K]."""
 
+    def seat(self, row: int, sequence: int) -> None:
+        """Let `row` draw for the sequence of that number from now on. Rows begin with the sequences of their numbers."""
+        raise InputError(
+            f"random: {type(self).__name__} cannot change sequences; give as many prompts as decode side by side, or "
+            "a source that overrides seat."
+        )
+
 
 class SeededRandomSource(RandomSource):
-    """A torch.Generator per sequence, read ahead into a table of uniforms; one uniform a draw."""
+    """A torch.Generator per row, read ahead into a table of uniforms; one uniform a draw.
 
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    `seeds` are those of all sequences, the first `rows` of which begin; all of them if unset.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device, rows: int | None = None) -> None:
+        self._seeds = seeds
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds[:rows]]
         self._device = device
-        self._uniforms = torch.empty(len(seeds), 0, dtype=torch.float64, device=device)
-        self._next = torch.zeros(len(seeds), 1, dtype=torch.long, device=device)
-        self._draws = 0  # of the row that drew most, at most
+        self._uniforms = torch.empty(len(self._generators), 0, dtype=torch.float64, device=device)
+        self._next = torch.zeros(len(self._generators), 1, dtype=torch.long, device=device)
+        self._draws = 0  # of all rows together, at most
+        self._seated = [0] * len(self._generators)  # draws before a row's sequence began
 
     def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
         # Inverse CDF in float64. u ≤ 1 − 2⁻⁵³, so u·total rounds below total, and the first index whose cumulative
@@ -42,17 +56,26 @@ class SeededRandomSource(RandomSource):
     def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
         return (survival > self._uniform(rows)).sum(-1)
 
+    def seat(self, row: int, sequence: int) -> None:
+        self._generators[row] = torch.Generator().manual_seed(self._seeds[sequence])
+        self._uniforms[row] = self._fresh(row, self._uniforms.shape[1])
+        self._next[row] = 0
+        self._seated[row] = self._draws
+
     def _uniform(self, rows: Tensor) -> Tensor:
-        if self._draws == self._uniforms.shape[1]:
-            self._read_ahead(max(256, self._draws))
+        if self._draws - min(self._seated) == self._uniforms.shape[1]:
+            self._read_ahead(max(256, self._uniforms.shape[1]))
         self._draws += 1
         u = self._uniforms.gather(1, self._next)
         self._next = self._next + rows.unsqueeze(1)
         return u
 
     def _read_ahead(self, count: int) -> None:
-        fresh = [torch.rand(count, dtype=torch.float64, generator=generator) for generator in self._generators]
-        self._uniforms = torch.cat([self._uniforms, torch.stack(fresh).to(self._device)], dim=1)
+        fresh = [self._fresh(row, count) for row in range(len(self._generators))]
+        self._uniforms = torch.cat([self._uniforms, torch.stack(fresh)], dim=1)
+
+    def _fresh(self, row: int, count: int) -> Tensor:
+        return torch.rand(count, dtype=torch.float64, generator=self._generators[row]).to(self._device)
 
 
 def sequence_seeds(seed: int, count: int, first: int = 0) -> list[int]:

@@ -111,16 +111,28 @@ class Stopwatch:
         finally:
             self._open.append((name, start, self._mark()))
 
+    def lap(self, name: str) -> None:
+        """Count what has passed since the last phase ended as `name`."""
+        start = self._open[-1][2] if self._open else self._began
+        self._open.append((name, start, self._mark()))
+
     def settle(self) -> dict[str, float]:
         """Seconds by phase since the last call, "other" being the rest; waits for the device."""
         now = self._mark()
+        spent = self._spent(now)
+        self._open, self._began = [], now
+        self.seconds = _add(self.seconds, spent)
+        return spent
+
+    def so_far(self) -> dict[str, float]:
+        """Seconds by phase in all; waits for the device, and changes nothing."""
+        return dict(_add(self.seconds, self._spent(self._mark())))
+
+    def _spent(self, now: Any) -> dict[str, float]:
         spent = dict.fromkeys(PHASES, 0.0)
         for name, start, end in self._open:
             spent[name] += self._between(start, end)
-        spent["other"] = max(0.0, self._between(self._began, now) - sum(spent.values()))
-        self._open, self._began = [], now
-        for name, seconds in spent.items():
-            self.seconds[name] += seconds
+        spent["other"] += max(0.0, self._between(self._began, now) - sum(spent.values()))
         return spent
 
 

@@ -1,11 +1,11 @@
 """Turn pydantic's errors into lines that name the place, what was wrong there and what would be right."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from stopkit.errors import InputError
 
@@ -26,6 +26,18 @@ def validated(cls: type[Model], data: Mapping[str, Any], where: str) -> Model:
         found = error.errors(include_url=False)
         lines = [_line(cls, details, where) for details in found if not _follows(details, found)]
         raise InputError("\n".join(dict.fromkeys(lines))) from None
+
+
+def nested(load: Callable[[Any, str], Any]) -> BeforeValidator:
+    """For a field that holds a block: `load(value, where)` makes it, and its InputError names the place of the field."""
+
+    def loaded(value: Any) -> Any:
+        try:
+            return load(value, HERE)
+        except InputError as error:
+            raise PydanticCustomError(NESTED, "{lines}", {"lines": str(error)}) from None
+
+    return BeforeValidator(loaded)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -33,13 +33,15 @@ def exact_output_distribution(
     neighbours: Sequence[Sequence[int]] = (),
     engine: str | type[Engine] = "eager",
     rows: int = 256,
+    batch_size: int | None = None,
     **sampling: Any,
 ) -> Distribution:
     """The distribution of what the engine generates after `prompt`, over every random choice it can make.
 
     The engine is the one users run; only its RandomSource is replaced. Up to `rows` branches run as rows of one batch,
-    `neighbours` (other prompts) among them; a policy that couples rows runs one branch at a time. `sampling` takes
-    temperature, top_k, top_p and min_p.
+    `neighbours` (other prompts) among them; a policy that couples rows runs one branch at a time. With a `batch_size`
+    only so many of a batch's rows run side by side, and the others take the places of those that are done. `sampling`
+    takes temperature, top_k, top_p and min_p.
     """
     chosen = load_policy(policy)
     cls = registry().engine(engine) if isinstance(engine, str) else engine
@@ -53,7 +55,12 @@ def exact_output_distribution(
         batch, waiting = waiting[-rows:], waiting[:-rows]
         source = ScriptedSource([script for _, script in batch])
         result = made.generate(
-            [prompts[which] for which, _ in batch], chosen, max_new_tokens=horizon, random=source, **sampling
+            [prompts[which] for which, _ in batch],
+            chosen,
+            max_new_tokens=horizon,
+            random=source,
+            batch_size=batch_size,
+            **sampling,
         )
         for (which, _), tokens, weight in zip(batch, result.tokens, source.weights, strict=True):
             found[which][tuple(tokens)] += weight

@@ -12,10 +12,10 @@ Script = tuple[int, ...]
 
 
 class ScriptedSource(RandomSource):
-    """Row b's draws follow `scripts[b]`; past its end they take the first outcome that can happen.
+    """The draws of sequence s follow `scripts[s]`; past its end they take the first outcome that can happen.
 
-    `weights[b]` is the probability of what row b drew; `alternatives` holds (row, script) for every branch not taken
-    past the scripts. Running those in turn reaches every outcome exactly once.
+    `weights[s]` is the probability of what sequence s drew; `alternatives` holds (sequence, script) for every branch
+    not taken past the scripts. Running those in turn reaches every outcome exactly once.
     """
 
     def __init__(self, scripts: Sequence[Script]) -> None:
@@ -23,6 +23,10 @@ class ScriptedSource(RandomSource):
         self._taken: list[list[int]] = [[] for _ in scripts]
         self.weights = [1.0] * len(scripts)
         self.alternatives: list[tuple[int, Script]] = []
+        self._seated = list(range(len(scripts)))
+
+    def seat(self, row: int, sequence: int) -> None:
+        self._seated[row] = sequence
 
     def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
         weights = probabilities.double()
@@ -35,18 +39,18 @@ class ScriptedSource(RandomSource):
 
     def _take(self, chances: Tensor, rows: Tensor) -> Tensor:
         outcomes = [
-            self._outcome(row, chances_of_row) if counts else 0
+            self._outcome(self._seated[row], chances_of_row) if counts else 0
             for row, (chances_of_row, counts) in enumerate(zip(chances.tolist(), rows.tolist(), strict=True))
         ]
         return torch.tensor(outcomes, device=chances.device)
 
-    def _outcome(self, row: int, chances: list[float]) -> int:
-        script, taken = self._scripts[row], self._taken[row]
+    def _outcome(self, sequence: int, chances: list[float]) -> int:
+        script, taken = self._scripts[sequence], self._taken[sequence]
         if len(taken) < len(script):
             outcome = script[len(taken)]
         else:
             outcome, *others = [at for at, chance in enumerate(chances) if chance > 0]
-            self.alternatives += [(row, (*taken, other)) for other in others]
-        self.weights[row] *= chances[outcome]
+            self.alternatives += [(sequence, (*taken, other)) for other in others]
+        self.weights[sequence] *= chances[outcome]
         taken.append(outcome)
         return outcome

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from stopkit.controller import DraftController
-from stopkit.costs import Costs, FixedCosts
-from stopkit.decode import decode
+from stopkit.costs import CostModel, Costs, FixedCosts
+from stopkit.decode import Generation
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import InputError, PolicyError
 from stopkit.generation import Continuation, GenerationResult
@@ -43,11 +43,12 @@ class ReplayDecoding(Decoding):
         self, trace: Trace, sequences: Tensor, signals: frozenset[str], costs: Sequence[FixedCosts] | None = None
     ) -> None:
         self.device = trace.output.device
-        self.batch_size = len(sequences)
+        self.sequence_count = len(sequences)
         self.stopwatch = Stopwatch(self.device)
+        self.costs = CostModel()
         self._trace, self._signals = trace, sorted(signals)
         self._first, self._end = trace.first[sequences], trace.first[sequences + 1]
-        self._costs = _each(costs) if costs else None
+        self._prices = _each(costs) if costs else None
         self._at = self._first
         self._steps = torch.zeros_like(self._at)
         self._alone = torch.ones((), dtype=torch.long)
@@ -57,7 +58,11 @@ class ReplayDecoding(Decoding):
         self._active = self._at < self._end
         self._start = self._at.clamp(max=self._trace.tokens - 1)
         self._recorded = self._trace.drafted[self._start]
-        self._drafted = self._forwards = torch.zeros_like(self._at)
+        self._forwards = torch.zeros_like(self._at)
+
+    @property
+    def seated(self) -> Sequence[int]:
+        return range(self.sequence_count)
 
     @property
     def finished(self) -> bool:
@@ -65,28 +70,27 @@ class ReplayDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
-        costs = self._costs or Costs(UNSEEN, UNSEEN, UNSEEN, UNSEEN)
+        costs = self._prices or Costs(UNSEEN, UNSEEN, UNSEEN, UNSEEN)
         return RoundContext(self._active, limit, costs, self._alone, self._trace.last_token[self._start])
 
-    def propose(self, live: Tensor) -> Proposal:
+    def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
         self._forwards = self._forwards + live
-        signals = {name: self._position(name) for name in self._signals}
+        signals = {name: self._position(name, drafted) for name in self._signals}
         return Proposal(Signals(**signals), torch.ones_like(live))
 
-    def commit(self, live: Tensor) -> Commitment:
-        drawn = Drawn(self._position("token"), self._position("drawn_probability"))
-        self._drafted = self._drafted + live
-        return Commitment(drawn, self._drafted < self._recorded)
+    def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
+        drawn = Drawn(self._position("token", drafted), self._position("drawn_probability", drafted))
+        return Commitment(drawn, drafted + 1 < self._recorded)
 
-    def _position(self, name: str) -> Tensor:
+    def _position(self, name: str, position: Tensor) -> Tensor:
         column = self._trace.columns[name]
-        return column[self._start, self._drafted.clamp(max=column.shape[1] - 1)]
+        return column[self._start, position.clamp(max=column.shape[1] - 1)]
 
-    def verify(self) -> Verification:
-        accepted = torch.minimum(self._drafted, self._trace.run[self._start])
+    def verify(self, drafted: Tensor) -> Verification:
+        accepted = torch.minimum(drafted, self._trace.run[self._start])
         seconds = UNSEEN
-        if self._costs:
-            seconds = self._costs.draft_step * self._forwards + self._costs.verification(self._drafted)
+        if self._prices:
+            seconds = self._prices.draft_step * self._forwards + self._prices.verification(drafted)
         self._steps = self._steps + self._forwards
         self._at = self._at + (accepted + 1).where(self._active, 0)
         self._begin_round()
@@ -183,7 +187,7 @@ def _run(
     for chunk in torch.split(torch.arange(count), width):
         each = [cost for cost in costs for _ in chunk] if costs else None
         decoding = ReplayDecoding(trace, chunk.repeat(worlds), policy.required_signals, each)
-        result = decoding.result(decode(lanes or policy, decoding, state))
+        result = Generation(lanes or policy, decoding, state).run()
         if carries:
             state = lanes.outlived(result.state) if lanes else result.state.outlived()
         for row, continuation in enumerate(result.continuations):

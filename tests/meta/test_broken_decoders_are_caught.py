@@ -18,7 +18,7 @@ from stopkit.verification import next_distribution, survival
 from stopkit_engines.hf.cache import RaggedCache
 from stopkit_engines.hf.cached_model import CachedModel
 
-EagerDecoding = decoding.EagerDecoding
+BatchDecoding = decoding.BatchDecoding
 Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {}
 
@@ -46,16 +46,21 @@ def replace_next(patch: pytest.MonkeyPatch, wrong: Callable[[Tensor, Tensor, Ten
 
 @mutant()
 def token_dropped_after_it_was_drawn(patch: pytest.MonkeyPatch) -> None:
-    commit = EagerDecoding.commit
+    commit, verify = BatchDecoding.commit, BatchDecoding.verify
 
-    def dropping(self: Any, live: Tensor) -> Commitment:
-        drawn, more = commit(self, live)
-        dropped = live & (drawn.probability < 0.4)
-        self._drafted = self._drafted - dropped.long()
-        del self._block[int(self._drafted.max()) :]
-        return Commitment(drawn, more & ~dropped)
+    def dropping(self: Any, live: Tensor, drafted: Tensor) -> Commitment:
+        drawn, more = commit(self, live, drafted)
+        self.dropped = self.dropped + (live & (drawn.probability < 0.4)).long()
+        return Commitment(drawn, more & (self.dropped == 0))
 
-    patch.setattr(EagerDecoding, "commit", dropping)
+    def verifying(self: Any, drafted: Tensor) -> Any:
+        left, self.dropped = drafted - self.dropped, torch.zeros_like(drafted)
+        del self._block[int(left.max()) :]
+        return verify(self, left)
+
+    patch.setattr(BatchDecoding, "dropped", 0, raising=False)
+    patch.setattr(BatchDecoding, "commit", dropping)
+    patch.setattr(BatchDecoding, "verify", verifying)
 
 
 @mutant()
@@ -112,41 +117,41 @@ def q_from_another_dtype(patch: pytest.MonkeyPatch) -> None:
 
 @mutant(top_k=2)
 def q_from_before_truncation(patch: pytest.MonkeyPatch) -> None:
-    propose, commit = EagerDecoding.propose, EagerDecoding.commit
+    propose, commit = BatchDecoding.propose, BatchDecoding.commit
 
-    def remembering(self: Any, live: Tensor) -> Any:
-        forward = self._draft.forward
+    def remembering(self: Any, *args: Any) -> Any:
+        offering = self._draft.propose
 
-        def watched(*args: Any, **options: Any) -> Any:
-            scores = forward(*args, **options)
-            self.untruncated = softmax(scores.logits[:, -1])
-            return scores
+        def watched(*asked: Any) -> Any:
+            offer = offering(*asked)
+            self.untruncated = softmax(offer.logits)
+            return offer
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(self._draft, "forward", watched)
-            return propose(self, live)
+            inner.setattr(self._draft, "propose", watched)
+            return propose(self, *args)
 
-    def misrecording(self: Any, live: Tensor) -> Commitment:
-        commitment = commit(self, live)
+    def misrecording(self: Any, *args: Any) -> Commitment:
+        commitment = commit(self, *args)
         self._block[-1] = self.untruncated
         return commitment
 
-    patch.setattr(EagerDecoding, "propose", remembering)
-    patch.setattr(EagerDecoding, "commit", misrecording)
+    patch.setattr(BatchDecoding, "propose", remembering)
+    patch.setattr(BatchDecoding, "commit", misrecording)
 
 
 @mutant()
 def drafted_by_argmax_but_verified_against_soft_q(patch: pytest.MonkeyPatch) -> None:
-    commit = EagerDecoding.commit
+    commit = BatchDecoding.commit
 
-    def greedy(self: Any, live: Tensor) -> Commitment:
+    def greedy(self: Any, *args: Any) -> Commitment:
         soft = self._q
         self._q = torch.zeros_like(soft).scatter_(1, soft.argmax(-1, keepdim=True), 1.0)
-        commitment = commit(self, live)
+        commitment = commit(self, *args)
         self._block[-1] = soft
         return commitment
 
-    patch.setattr(EagerDecoding, "commit", greedy)
+    patch.setattr(BatchDecoding, "commit", greedy)
 
 
 @mutant(temperature=0.0)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 import stopkit_engines.batch.decoding as decoding
-import stopkit_engines.batch.rows as rows
-import stopkit_engines.eager as eager
+import stopkit_engines.batch.prompts as prompts
+import stopkit_engines.batch.sequences as sequences
 from stopkit import Engine, GenerationError, StoppingPolicy
 from stopkit.costs import CostModel
 from stopkit.decoding import Commitment
@@ -22,7 +22,8 @@ from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing.checks import Check, Verdict
 from stopkit.testing.for_engines import ENGINE_CHECKS
-from stopkit_engines.batch.decoding import EagerDecoding
+from stopkit_engines.batch.decoding import BatchDecoding
+from stopkit_engines.batch.draft_source import ModelDraft
 from stopkit_engines.batch.text import TextStream
 from stopkit_engines.eager import EagerEngine
 from stopkit_engines.hf.cached_model import CachedModel
@@ -77,7 +78,7 @@ def draws_by_itself_in_secret(patch: pytest.MonkeyPatch) -> None:
 
     def wrong(self: Any, request: Any) -> Any:
         made = start(self, request)
-        made._random = SeededRandomSource(range(made.batch_size), made.device)
+        made._random = SeededRandomSource(range(made.sequence_count), made.device)
         return made
 
     patch.setattr(EagerEngine, "start", wrong)
@@ -102,12 +103,12 @@ def top_p_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("logits_processors_are_applied")
 def logits_processors_are_shown_the_prefix_of_the_round(patch: pytest.MonkeyPatch) -> None:
-    process = EagerDecoding._process
+    process = BatchDecoding._process
 
     def wrong(self: Any, logits: Tensor, first: Tensor) -> Tensor:
         return torch.cat([process(self, column, self._length) for column in torch.split(logits, 1, 1)], 1)
 
-    patch.setattr(EagerDecoding, "_process", wrong)
+    patch.setattr(BatchDecoding, "_process", wrong)
 
 
 @caught_by("rows_do_not_depend_on_their_neighbours")
@@ -119,32 +120,34 @@ def a_draw_of_one_row_moves_all_generators(patch: pytest.MonkeyPatch) -> None:
 @caught_by("equal_seeds_repeat_a_run")
 def seeds_from_elsewhere(patch: pytest.MonkeyPatch) -> None:
     runs = itertools.count()
-    patch.setattr(eager, "sequence_seeds", lambda seed, count: sequence_seeds(next(runs), count))
+    patch.setattr(decoding, "sequence_seeds", lambda seed, count: sequence_seeds(next(runs), count))
 
 
 @caught_by("other_seeds_give_other_samples")
 def seeds_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(eager, "sequence_seeds", lambda seed, count: sequence_seeds(0, count))
+    patch.setattr(decoding, "sequence_seeds", lambda seed, count: sequence_seeds(0, count))
 
 
 @caught_by("other_seeds_give_other_samples")
 def one_seed_for_all_sequences(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(eager, "sequence_seeds", lambda seed, count: sequence_seeds(seed, 1) * count)
+    patch.setattr(decoding, "sequence_seeds", lambda seed, count: sequence_seeds(seed, 1) * count)
 
 
 @caught_by("sequences_end_where_they_must")
 def end_of_sequence_only_seen_at_the_end_of_a_round(patch: pytest.MonkeyPatch) -> None:
-    emit = rows.Row.emit
+    emit = sequences.BatchSequence.emit
 
-    def wrong(self: Any, index: int, accepted: list[int], own: int, origin: Origin, ends: Any) -> Piece:
-        return emit(self, index, accepted, own, origin, ends if own in ends else ())
+    def wrong(self: Any, accepted: list[int], own: int, origin: Origin, ends: Any) -> Piece:
+        return emit(self, accepted, own, origin, ends if own in ends else ())
 
-    patch.setattr(rows.Row, "emit", wrong)
+    patch.setattr(sequences.BatchSequence, "emit", wrong)
 
 
 @caught_by("sequences_end_where_they_must")
 def a_full_context_is_called_length(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(rows.Row, "cramped", property(lambda self: False, lambda self, value: None), raising=False)
+    patch.setattr(
+        sequences.BatchSequence, "cramped", property(lambda self: False, lambda self, value: None), raising=False
+    )
 
 
 @caught_by("stop_strings_end_the_text")
@@ -160,22 +163,22 @@ def stop_strings_across_tokens_missed(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("what_is_streamed_is_what_is_returned")
 def only_accepted_tokens_are_streamed(patch: pytest.MonkeyPatch) -> None:
-    emit = rows.Row.emit
+    emit = sequences.BatchSequence.emit
 
     def wrong(self: Any, *args: Any) -> Piece:
         piece = emit(self, *args)
         return piece._replace(tokens=piece.tokens[:-1])
 
-    patch.setattr(rows.Row, "emit", wrong)
+    patch.setattr(sequences.BatchSequence, "emit", wrong)
 
 
 @caught_by("origins_tell_drafted_tokens_from_the_targets_own")
 def every_token_is_said_to_be_accepted(patch: pytest.MonkeyPatch) -> None:
-    emit = rows.Row.emit
+    emit = sequences.BatchSequence.emit
     patch.setattr(
-        rows.Row,
+        sequences.BatchSequence,
         "emit",
-        lambda self, index, accepted, own, origin, ends: emit(self, index, accepted, own, Origin.ACCEPTED, ends),
+        lambda self, accepted, own, origin, ends: emit(self, accepted, own, Origin.ACCEPTED, ends),
     )
 
 
@@ -210,13 +213,23 @@ def cap_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 @caught_by("blocks_are_as_long_as_the_policy_decides")
+def refused_rows_are_verified_beside_the_others(patch: pytest.MonkeyPatch) -> None:
+    verify = BatchDecoding.verify
+
+    def wrong(self: Any, drafted: Tensor) -> Any:
+        return verify(self, torch.full_like(drafted, len(self._block)).where(self._active, 0))
+
+    patch.setattr(BatchDecoding, "verify", wrong)
+
+
+@caught_by("rows_do_not_depend_on_their_neighbours")
 def refused_rows_draw_beside_the_others(patch: pytest.MonkeyPatch) -> None:
-    commit = EagerDecoding.commit
+    commit = BatchDecoding.commit
 
-    def wrong(self: Any, live: Tensor) -> Commitment:
-        return commit(self, self._active)
+    def wrong(self: Any, live: Tensor, drafted: Tensor) -> Commitment:
+        return commit(self, self._active, drafted)
 
-    patch.setattr(EagerDecoding, "commit", wrong)
+    patch.setattr(BatchDecoding, "commit", wrong)
 
 
 @caught_by("signals_describe_the_drafts_distribution")
@@ -241,31 +254,31 @@ def state_ignored(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("statistics_add_up")
 def bonus_token_dropped(patch: pytest.MonkeyPatch) -> None:
-    emit = rows.Row.emit
+    emit = sequences.BatchSequence.emit
 
-    def wrong(self: Any, index: int, accepted: list[int], own: int, origin: Origin, ends: Any) -> Piece:
+    def wrong(self: Any, accepted: list[int], own: int, origin: Origin, ends: Any) -> Piece:
         if accepted and origin == Origin.BONUS:
             *accepted, own = accepted
-        return emit(self, index, accepted, own, origin, ends)
+        return emit(self, accepted, own, origin, ends)
 
-    patch.setattr(rows.Row, "emit", wrong)
+    patch.setattr(sequences.BatchSequence, "emit", wrong)
 
 
 @caught_by("statistics_add_up")
 def total_off_by_one(patch: pytest.MonkeyPatch) -> None:
-    result = EagerDecoding.result
+    result = BatchDecoding.result
 
     def wrong(self: Any, controller: Any) -> Any:
         made = result(self, controller)
         made.stats.drafted += 1
         return made
 
-    patch.setattr(EagerDecoding, "result", wrong)
+    patch.setattr(BatchDecoding, "result", wrong)
 
 
 @caught_by("statistics_count_what_the_policy_saw")
 def the_last_round_is_not_counted(patch: pytest.MonkeyPatch) -> None:
-    result = EagerDecoding.result
+    result = BatchDecoding.result
 
     def wrong(self: Any, controller: Any) -> Any:
         made = result(self, controller)
@@ -275,19 +288,19 @@ def the_last_round_is_not_counted(patch: pytest.MonkeyPatch) -> None:
             stats.drafted, stats.accepted = sum(stats.offered_by_position), sum(stats.accepted_by_position)
         return made
 
-    patch.setattr(EagerDecoding, "result", wrong)
+    patch.setattr(BatchDecoding, "result", wrong)
 
 
 @caught_by("no_draft_forward_is_run_for_nothing")
 def the_draft_follows_along(patch: pytest.MonkeyPatch) -> None:
-    verify = EagerDecoding.verify
+    verify = BatchDecoding.verify
 
-    def wrong(self: Any) -> Any:
-        if self._draft is not None and self._steps == 0:
-            self._draft.forward(self._tokens, self._length, keep=1)
-        return verify(self)
+    def wrong(self: Any, drafted: Tensor) -> Any:
+        if not self._block and isinstance(self._draft, ModelDraft):
+            self._draft.propose(self._tokens, self._length, drafted, self._active, False)
+        return verify(self, drafted)
 
-    patch.setattr(EagerDecoding, "verify", wrong)
+    patch.setattr(BatchDecoding, "verify", wrong)
 
 
 @caught_by("a_failing_policy_loses_nothing")
@@ -305,21 +318,23 @@ def partial_results_are_lost(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("an_interrupt_loses_nothing")
 def an_interrupt_loses_the_round(patch: pytest.MonkeyPatch) -> None:
-    emit = rows.Row.emit
+    emit = sequences.BatchSequence.emit
 
     def wrong(self: Any, *args: Any) -> Piece:
-        kept, self.continuation = self.continuation, rows.Continuation()
+        kept, self.continuation = self.continuation, sequences.Continuation()
         piece = emit(self, *args)
         self.continuation = kept
         return piece
 
-    patch.setattr(rows.Row, "emit", wrong)
+    patch.setattr(sequences.BatchSequence, "emit", wrong)
 
 
 @caught_by("a_draft_gone_bad_changes_nothing")
 def a_draft_gone_bad_is_drawn_from(patch: pytest.MonkeyPatch) -> None:
-    propose = EagerDecoding.propose
-    patch.setattr(EagerDecoding, "propose", lambda self, live: propose(self, live)._replace(usable=live))
+    propose = BatchDecoding.propose
+    patch.setattr(
+        BatchDecoding, "propose", lambda self, live, drafted: propose(self, live, drafted)._replace(usable=live)
+    )
 
 
 @caught_by("a_target_gone_bad_is_an_error")
@@ -329,14 +344,14 @@ def a_target_gone_bad_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("wrong_prompts_are_refused")
 def an_empty_prompt_is_continued(patch: pytest.MonkeyPatch) -> None:
-    encode = eager._encode
-    patch.setattr(eager, "_encode", lambda prompt, *rest: encode(prompt or [0], *rest))
+    encode = prompts.encode
+    patch.setattr(prompts, "encode", lambda prompt, *rest: encode(prompt or [0], *rest))
 
 
 @caught_by("wrong_prompts_are_refused")
 def the_prompt_is_not_named(patch: pytest.MonkeyPatch) -> None:
-    encode = eager._encode
-    patch.setattr(eager, "_encode", lambda prompt, index, *rest: encode(prompt, 0, *rest))
+    encode = prompts.encode
+    patch.setattr(prompts, "encode", lambda prompt, index, *rest: encode(prompt, 0, *rest))
 
 
 @caught_by("wrong_options_are_refused")

@@ -1,158 +1,208 @@
-"""One batch in the eager engine: blocks drafted, verified and rewound on a shared token buffer."""
+"""One batch on its way: blocks drafted, verified and rewound on a token buffer that the models share."""
 
+import sys
+from collections import deque
 from collections.abc import Collection, Sequence
+from itertools import compress
 
 import torch
 from torch import Tensor
 
 from stopkit.controller import DraftController
-from stopkit.costs import CostModel
+from stopkit.costs import CostModel, RoundTime
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
-from stopkit.errors import GenerationError, InputError
+from stopkit.errors import GenerationError
 from stopkit.generation import GenerationResult, Origin, Request
 from stopkit.policy import Drawn, RoundContext
-from stopkit.random import RandomSource
+from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit.verification import next_distribution, survival
-from stopkit_engines.batch.rows import Row
-from stopkit_engines.hf.cached_model import CachedModel, finite
+from stopkit_engines.batch.draft_source import DraftSource
+from stopkit_engines.batch.runner import Runner, finite
+from stopkit_engines.batch.sequences import BatchSequence
 
 
-class EagerDecoding(Decoding):
+class BatchDecoding(Decoding):
     """Tokens [B, L] hold each row's prompt and output; past a row's length its columns are the block being drafted.
 
-    A model is run over whatever it has not seen of a row: prefill, ordinary rounds and catching up are one path.
+    `target` and `draft` have `request.rows` rows. A row whose sequence is done takes the next one that waits.
     """
 
     def __init__(
         self,
-        target: CachedModel,
-        draft: CachedModel | None,
-        tokens: Tensor,
-        rows: Sequence[Row],
         request: Request,
-        random: RandomSource,
+        sequences: Sequence[BatchSequence],
+        target: Runner,
+        draft: DraftSource,
         ends: Collection[int],
         costs: CostModel,
+        device: torch.device,
     ) -> None:
-        self.device = tokens.device
-        self.batch_size = len(rows)
-        self.stopwatch = Stopwatch(self.device)
-        self._target, self._draft, self._tokens, self._rows = target, draft, tokens, rows
-        self._request, self._random, self._costs = request, random, costs
+        self.sequence_count = len(sequences)
+        self._seated = list(range(request.rows))
+        self.device, self.stopwatch, self.costs = device, Stopwatch(device), costs
+        self._request, self._sequences, self._target, self._draft = request, sequences, target, draft
+        self._waiting = deque(range(request.rows, len(sequences)))
+        seeds = request.seeds or sequence_seeds(request.options.seed, len(sequences))
+        self._random = request.random or SeededRandomSource(seeds, device, request.rows)
         self._ends = frozenset(ends)
-        self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=self.device)
-        self._unusable = torch.zeros(self.batch_size, dtype=torch.long, device=self.device)
+        self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=device)
+        columns = 1 + max(len(sequence.prompt) + sequence.room for sequence in sequences)
+        self._tokens = torch.zeros(request.rows, columns, dtype=torch.long, device=device)
+        for row in self._seated:
+            self._write_prompt(row)
         self._begin_round()
 
     def _begin_round(self) -> None:
-        self._active = torch.tensor([row.active for row in self._rows]).to(self.device)
+        self._rows = [self._sequences[index] for index in self._seated]
+        self._taking_part = [row.active for row in self._rows]
+        self._active = torch.tensor(self._taking_part).to(self.device)
         self._length = torch.tensor([row.length for row in self._rows]).to(self.device)
-        self._drafted = torch.zeros_like(self._length)
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
-        self._steps = 0  # draft forwards; one more than positions in the longest block if the last was not admitted
-        self._steady = True  # no draft forward of this round had more pending than a round leaves behind
+        self._nonfinite = torch.zeros_like(self._length)
+        self._steady = True  # every draft step of this round was an ordinary one
+        self._forwards = self._draft.forwards, self._target.forwards
+
+    @property
+    def seated(self) -> Sequence[int]:
+        return self._seated
 
     @property
     def finished(self) -> bool:
-        return not any(row.active for row in self._rows)
+        return not any(self._taking_part)
 
     def context(self) -> RoundContext:
         limits = torch.tensor([self._limit(row) for row in self._rows]).to(self.device)
         last = self._tokens.gather(1, self._length.unsqueeze(1) - 1).squeeze(1)
-        return RoundContext(self._active, limits, self._costs.costs(self.device), last_token=last)
+        return RoundContext(self._active, limits, self.costs.costs(self.device), last_token=last)
 
-    def _limit(self, row: Row) -> int:
-        """Most tokens worth drafting: one fewer than may be emitted, and within the draft's context."""
-        reach = self._draft.context - row.length if self._draft else row.left
-        return max(0, min(row.left - 1, reach)) if row.active else 0
+    def _limit(self, row: BatchSequence) -> int:
+        """Most tokens worth drafting: one fewer than may be emitted, and within what the draft can go on with."""
+        return max(0, min(row.left - 1, self._draft.context - row.length)) if row.active else 0
 
-    def propose(self, live: Tensor) -> Proposal:
-        if self._draft is None:
-            raise InputError("the policy asks for draft tokens and the engine has no draft model; set engine.draft.")
+    def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
         wanted, options = self._request.signals, self._request.options
-        end = (self._length + self._drafted).where(live, self._draft.filled)
         with self.stopwatch.phase("draft"):
-            scores = self._draft.forward(self._tokens, end, keep=1, hidden="hidden_state" in wanted)
-        self._steps += 1
-        self._steady &= self._draft.width <= 2
-        usable = finite(scores.logits)
-        raw = scores.logits.where(usable.unsqueeze(2), 0.0)
-        logits, usable = self._process(raw, end)[:, 0], usable[:, 0]
-        self._unusable += live > usable
+            offer = self._draft.propose(self._tokens, self._length, drafted, live, "hidden_state" in wanted)
+        self._steady &= self._draft.steady
+        sound = finite(offer.logits)
+        self._nonfinite += live & offer.offered & ~sound
+        raw = offer.logits.where(sound.unsqueeze(1), 0.0)
+        logits = self._process(raw.unsqueeze(1), self._length + drafted)[:, 0]
+        usable = offer.offered & sound
+        if self._request.logits_processor:  # they may forbid all that was offered
+            usable = usable & (logits.amax(-1) > -torch.inf)
+            logits = logits.where(usable.unsqueeze(1), 0.0)
         self._q = options.probabilities(logits)
-        signals = compute(wanted, lambda: options.shown(logits, self._q), raw[:, 0], scores.last.hidden_state)
+        signals = compute(wanted, lambda: options.shown(logits, self._q), raw, offer.hidden_state)
         return Proposal(signals, usable)
 
-    def commit(self, live: Tensor) -> Commitment:
+    def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
         token = self._random.categorical(self._q, live)
         drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
-        self._tokens.scatter_(1, (self._length + self._drafted).unsqueeze(1), token.unsqueeze(1))
+        self._tokens.scatter_(1, (self._length + drafted).unsqueeze(1), token.unsqueeze(1))
         self._block.append(self._q)
-        self._drafted = self._drafted + live
         return Commitment(drawn, (token.unsqueeze(1) != self._end_tokens).all(1))
 
-    def verify(self) -> Verification:
-        columns = torch.arange(len(self._block) + 1, device=self.device)
-        end = (self._length + self._drafted).where(self._active, self._target.filled)
-        with self.stopwatch.phase("verify"):
-            logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
-        drafted = self._drafted.unsqueeze(1)
-        logits = _from_block_start(logits, columns, drafted)
-        sound = (finite(logits) | (columns > drafted)).all(1)
+    def verify(self, drafted: Tensor) -> Verification:
+        """End the round, in five steps.
 
-        p = self._request.options.probabilities(self._process(logits, self._length))
-        q = torch.stack([*self._block, p[:, -1]], 1).where((columns < drafted).unsqueeze(2), 0.0)
-        places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
-        block = self._tokens.gather(1, places)
-        accepted = self._random.run_length(survival(p, q, block), self._drafted > 0)
+        One target forward scores every block: p [B, K + 1, V] at its positions and after its last, and q is what its
+        tokens were drawn from. Survival is the probability that a block is accepted up to each of its positions, and
+        one draw from it is the run length, the number of tokens accepted. The target's own token follows them, from the
+        residual of p and q where a token was rejected, else from p itself as a bonus. Target and draft are rewound to
+        what was accepted, so that the own token is what they have pending. What every sequence has gained goes to the
+        host in one transfer.
+        """
+        p, q, sound = self._score(drafted)
+        block = self._block_tokens()
+        accepted = self._random.run_length(survival(p, q, block), drafted > 0)
         own = self._random.categorical(next_distribution(p, q, accepted), self._active)
         agreed = self._length + accepted
         self._tokens.scatter_(1, agreed.unsqueeze(1), own.unsqueeze(1))
-        for model in filter(None, (self._target, self._draft)):
-            model.rewind(agreed)
-        self._emit(torch.column_stack([sound, self._drafted, accepted, own, block]).tolist())
-        seconds = self._count_costs(len(self._block))
+        self._rewind(agreed)
+        self._emit(torch.column_stack([sound, self._nonfinite, drafted, accepted, own, block]).tolist())
+        seconds = self._settle()
+        self._refill()
         self._begin_round()
         return Verification(accepted, seconds)
 
     def result(self, controller: DraftController) -> GenerationResult:
-        self.stopwatch.settle()
-        for row, counts, unusable in zip(self._rows, controller.sequences, self._unusable.tolist(), strict=True):
-            row.continuation.stats = counts
-            counts.tokens, counts.nonfinite_drafts = len(row.continuation.tokens), unusable
+        everyone = range(self.sequence_count)
+        counts = controller.statistics_of(everyone)
+        continuations = [sequence.so_far(own) for sequence, own in zip(self._sequences, counts, strict=True)]
         batch = Statistics(
-            draft_forwards=self._draft.forwards if self._draft else 0,
+            draft_forwards=self._draft.forwards,
             target_forwards=self._target.forwards,
-            seconds=dict(self.stopwatch.seconds),
+            seconds=self.stopwatch.so_far(),
         )
-        continuations = [row.continuation for row in self._rows]
-        return GenerationResult(continuations, total([batch, *controller.sequences]), controller.state)
+        whole = total([batch, *(continuation.stats for continuation in continuations)])
+        return GenerationResult(continuations, whole, controller.state_of(everyone))
+
+    def _score(self, drafted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p and q [B, K + 1, V] from the beginning of each block, and whether all of a row's logits are sound [B].
+
+        q is zero after a block, where nothing was drawn: there the residual is p itself.
+        """
+        columns = torch.arange(len(self._block) + 1, device=self.device)
+        end = (self._length + drafted).where(self._active, self._target.filled)
+        with self.stopwatch.phase("verify"):
+            logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
+        ahead = drafted.unsqueeze(1)
+        logits = _from_block_start(logits, columns, ahead)
+        p = self._request.options.probabilities(self._process(logits, self._length))
+        q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
+        return p, q, (finite(logits) | (columns > ahead)).all(1)
+
+    def _block_tokens(self) -> Tensor:
+        """What was drawn, [B, K]; without meaning past the end of a row's block."""
+        places = self._length.unsqueeze(1) + torch.arange(len(self._block), device=self.device)
+        return self._tokens.gather(1, places.clamp(max=self._tokens.shape[1] - 1))
+
+    def _rewind(self, agreed: Tensor) -> None:
+        self._target.rewind(agreed)
+        self._draft.rewind(agreed)
 
     def _emit(self, outcome: list[list[int]]) -> None:
-        """Give every active row what it gained; the round's one transfer to the host has been made."""
-        for index, (row, (sound, *_)) in enumerate(zip(self._rows, outcome, strict=True)):
-            if row.active and not sound:
+        """Give every active row what it gained."""
+        gained = list(compress(zip(self._rows, outcome, strict=True), self._taking_part))
+        for row, (sound, *_) in gained:
+            if not sound:
                 raise GenerationError(
-                    f"the target's logits are NaN or infinite after token {row.length} of prompt {index}; what was "
+                    f"the target's logits are NaN or infinite after token {row.length} of prompt {row.index}; what was "
                     "generated so far is kept. A wider dtype (engine.dtype) may help."
                 )
-        for index, (row, (_, drafted, accepted, own, *block)) in enumerate(zip(self._rows, outcome, strict=True)):
-            if row.active:
-                origin = Origin.RESIDUAL if accepted < drafted else Origin.BONUS
-                piece = row.emit(index, block[:accepted], own, origin, self._ends)
-                if self._request.on_piece:
-                    self._request.on_piece(piece)
+        for row, (_, nonfinite, drafted, accepted, own, *block) in gained:
+            row.nonfinite_drafts += nonfinite
+            piece = row.emit(block[:accepted], own, Origin.RESIDUAL if accepted < drafted else Origin.BONUS, self._ends)
+            if self._request.on_piece:
+                self._request.on_piece(piece)
 
-    def _count_costs(self, drafted: int) -> float:
-        """Record what the round's forwards took, unless prompts or catching up were in them; the round's seconds."""
+    def _settle(self) -> RoundTime:
+        """What the round took; prompts and catching up tell nothing of what ordinary forwards cost."""
         spent = self.stopwatch.settle()
-        if self._steady:
-            self._costs.saw_draft_steps(spent["draft"], self._steps)
-        if self._target.width <= drafted + 1:
-            self._costs.saw_verification(spent["verify"], drafted)
-        return self._costs.round_seconds(self._steps, drafted, sum(spent.values()))
+        before, now = self._forwards, (self._draft.forwards, self._target.forwards)
+        forwards = Statistics(draft_forwards=now[0] - before[0], target_forwards=now[1] - before[1], seconds=spent)
+        for row in compress(self._rows, self._taking_part):
+            row.continuation.shared += forwards
+        ordinary = self._target.width <= len(self._block) + 1
+        return RoundTime(
+            sum(spent.values()), spent["draft"] if self._steady else None, spent["verify"] if ordinary else None
+        )
+
+    def _refill(self) -> None:
+        """Let sequences that wait take the rows of those that are done."""
+        for row, sequence in enumerate(self._rows):
+            if self._waiting and not sequence.active:
+                index = self._seated[row] = self._waiting.popleft()
+                self._random.seat(row, index)
+                self._write_prompt(row)
+                self._rewind(torch.where(torch.arange(len(self._rows), device=self.device) == row, 0, sys.maxsize))
+
+    def _write_prompt(self, row: int) -> None:
+        prompt = self._sequences[self._seated[row]].prompt
+        self._tokens[row, : len(prompt)] = torch.tensor(prompt)
 
     def _process(self, logits: Tensor, first: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""

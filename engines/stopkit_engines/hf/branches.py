@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stopkit_engines.hf.cached_model import CachedModel, Scores, context_length
+from stopkit_engines.batch.runner import Scores
+from stopkit_engines.hf.cached_model import CachedModel, context_length
 
 
 class Branches:

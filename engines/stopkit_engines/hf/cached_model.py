@@ -2,31 +2,18 @@
 
 import inspect
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stopkit_engines.batch.runner import Scores
 from stopkit_engines.hf.cache import RaggedCache
 
 
-class Scores(NamedTuple):
-    """What one forward gave for the last positions of every row."""
-
-    logits: Tensor
-    """[B, keep, V]; a row's last position is its last column."""
-    hidden_state: Tensor | None
-    """[B, keep, D], if asked for."""
-
-    @property
-    def last(self) -> "Scores":
-        """Those of each row's last position: [B, V] and [B, D]."""
-        return Scores(self.logits[:, -1], None if self.hidden_state is None else self.hidden_state[:, -1])
-
-
 class CachedModel:
-    """`model` over a token buffer that it shares with others. `filled` [B] is how much of each row it has seen.
+    """A `Runner`: `model` over a token buffer that it shares with others.
 
     Its logits are cut or padded (with -inf) to `vocabulary` entries: models of one tokenizer may pad their heads
     differently.
@@ -87,11 +74,6 @@ class CachedModel:
     def rewind(self, agreed: Tensor) -> None:
         """Forget what was seen past `agreed` [B]."""
         self.filled = torch.minimum(self.filled, agreed)
-
-
-def finite(logits: Tensor) -> Tensor:
-    """Whether the largest logit [..., V] is a number; -inf elsewhere only forbids a token."""
-    return logits.amax(-1).abs() < torch.inf
 
 
 def context_length(model: Any) -> int:

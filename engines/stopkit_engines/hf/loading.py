@@ -1,5 +1,7 @@
 """Models from disk or hub: safetensors only, checked before anything is generated."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,21 @@ def end_of_sequence(model: Any) -> Sequence[int]:
     if ids is None:
         ids = getattr(model.config, "eos_token_id", None)
     return () if ids is None else [ids] if isinstance(ids, int) else list(ids)
+
+
+def fingerprint(model: Any) -> dict[str, str]:
+    """The `dtype` of a model and a `hash` of its weights as they are loaded: their names, shapes and values."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
+        digest.update(memoryview(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+    return {"dtype": str(model.dtype).removeprefix("torch."), "hash": digest.hexdigest()}
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """A hash of which token has which number."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.blake2b(vocabulary.encode(), digest_size=16).hexdigest()
 
 
 def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any:

@@ -15,8 +15,9 @@ from stopkit.random import RandomSource, sequence_seeds
 from stopkit.signals import compute
 from stopkit.trace.coupling import coupled
 from stopkit.trace.recorder import RecordingRequest, Rollouts
+from stopkit_engines.batch.runner import finite
 from stopkit_engines.hf.branches import Branches
-from stopkit_engines.hf.cached_model import CachedModel, finite
+from stopkit_engines.hf.cached_model import CachedModel
 
 SIGNALS = frozenset({"entropy", "max_probability", "margin"})
 
