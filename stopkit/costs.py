@@ -59,9 +59,9 @@ class RoundTime(NamedTuple):
     whole: float
     """From the end of the round before to the end of this one."""
     draft: float | None
-    """All of its draft steps together; None if they tell nothing of ordinary ones, as they read a prompt or caught up."""
+    """All of its draft steps together; None if they say nothing of ordinary ones, as they read a prompt."""
     verify: float | None
-    """Its target forward; None if that tells nothing of ordinary ones, as it read a prompt."""
+    """Its target forward; None if that says nothing of ordinary ones, as it read a prompt."""
 
 
 class CostModel:

@@ -25,7 +25,7 @@ class RandomSource(ABC):
         """Accepted tokens per row, [B] long, with P(length ≥ k) = survival[:, k − 1]; survival is [B, K]."""
 
     def seat(self, row: int, sequence: int) -> None:
-        """Let `row` draw for the sequence of that number from now on. Rows begin with the sequences of their numbers."""
+        """Let `row` draw for the sequence of that number from now on; at first row b draws for sequence b."""
         raise InputError(
             f"random: {type(self).__name__} cannot change sequences; give as many prompts as decode side by side, or "
             "a source that overrides seat."

@@ -29,7 +29,7 @@ def validated(cls: type[Model], data: Mapping[str, Any], where: str) -> Model:
 
 
 def nested(load: Callable[[Any, str], Any]) -> BeforeValidator:
-    """For a field that holds a block: `load(value, where)` makes it, and its InputError names the place of the field."""
+    """For a field that holds a block: `load(value, where)` makes it, and an InputError of it names the field."""
 
     def loaded(value: Any) -> Any:
         try:

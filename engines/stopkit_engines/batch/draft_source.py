@@ -34,7 +34,7 @@ class DraftSource(Protocol):
 
     @property
     def steady(self) -> bool:
-        """Whether the last step was an ordinary one, so that its time tells what steps cost; reading a prompt is not."""
+        """Whether the last step was an ordinary one, whose time tells what steps cost: it did not read a prompt."""
 
     def propose(self, tokens: Tensor, length: Tensor, drafted: Tensor, live: Tensor, hidden: bool) -> Offer:
         """What may follow in the rows of `tokens` [B, L] that are in `live` (bool [B]).
