@@ -30,35 +30,38 @@ class Generation:
         """Whether every sequence has ended, and no round is left to run."""
         return self.decoding.finished
 
-    @torch.inference_mode()
     def step(self) -> None:
         """Run one round: draft a block for every row, verify the blocks, learn from what was accepted."""
-        decoding, controller = self.decoding, self.controller
-        with self._keeping_what_there_is():
-            controller.seat(decoding.seated)
-            drafting = controller.plan(decoding.context())
-            while drafting:
-                signals, usable = decoding.propose(controller.live, controller.drafted)
-                if drafting := controller.admit(signals, usable):
-                    drawn, more = decoding.commit(controller.live, controller.drafted)
-                    drafting = controller.extend(drawn, more)
-            controller.learn(*decoding.verify(controller.drafted))
+        with self._at_work():
+            self._round()
+
+    def run(self) -> GenerationResult:
+        """Run rounds until every sequence has ended."""
+        with self._at_work():
+            while not self.finished:
+                self._round()
+        return self.result()
 
     def result(self) -> GenerationResult:
         """What has been produced so far."""
         return self.decoding.result(self.controller)
 
-    def run(self) -> GenerationResult:
-        """Run rounds until every sequence has ended."""
-        with self._keeping_what_there_is():
-            while not self.finished:
-                self.step()
-            return self.result()
+    def _round(self) -> None:
+        decoding, controller = self.decoding, self.controller
+        controller.seat(decoding.seated)
+        drafting = controller.plan(decoding.context())
+        while drafting:
+            signals, usable = decoding.propose(controller.live, controller.drafted)
+            if drafting := controller.admit(signals, usable):
+                drawn, more = decoding.commit(controller.live, controller.drafted)
+                drafting = controller.extend(drawn, more)
+        controller.learn(*decoding.verify(controller.drafted))
 
     @contextmanager
-    def _keeping_what_there_is(self) -> Iterator[None]:
+    def _at_work(self) -> Iterator[None]:
         try:
-            yield
+            with torch.inference_mode():
+                yield
         except BaseException as stopped:
             stopped.partial = self.result()  # type: ignore[attr-defined]
             raise

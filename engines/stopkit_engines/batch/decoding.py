@@ -51,18 +51,18 @@ class BatchDecoding(Decoding):
         columns = 1 + max(len(sequence.prompt) + sequence.room for sequence in sequences)
         self._tokens = torch.zeros(request.rows, columns, dtype=torch.long, device=device)
         for row in self._seated:
-            self._write_prompt(row)
+            self._seat(row)
         self._begin_round()
 
     def _begin_round(self) -> None:
         self._rows = [self._sequences[index] for index in self._seated]
         self._taking_part = [row.active for row in self._rows]
-        self._active = torch.tensor(self._taking_part).to(self.device)
-        self._length = torch.tensor([row.length for row in self._rows]).to(self.device)
+        known = torch.tensor([(row.active, row.length, self._limit(row)) for row in self._rows]).to(self.device)
+        active, self._length, self._limits = known.unbind(1)
+        self._active = active.bool()
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
         self._nonfinite = torch.zeros_like(self._length)
         self._steady = True  # every draft step of this round was an ordinary one
-        self._forwards = self._draft.forwards, self._target.forwards
 
     @property
     def seated(self) -> Sequence[int]:
@@ -73,9 +73,8 @@ class BatchDecoding(Decoding):
         return not any(self._taking_part)
 
     def context(self) -> RoundContext:
-        limits = torch.tensor([self._limit(row) for row in self._rows]).to(self.device)
         last = self._tokens.gather(1, self._length.unsqueeze(1) - 1).squeeze(1)
-        return RoundContext(self._active, limits, self.costs.costs(self.device), last_token=last)
+        return RoundContext(self._active, self._limits, self.costs.costs(self.device), last_token=last)
 
     def _limit(self, row: BatchSequence) -> int:
         """Most tokens worth drafting: one fewer than may be emitted, and within what the draft can go on with."""
@@ -115,8 +114,10 @@ class BatchDecoding(Decoding):
         what was accepted, so that the own token is what they have pending. What every sequence has gained goes to the
         host in one transfer.
         """
-        p, q, sound = self._score(drafted)
-        block = self._block_tokens()
+        columns = torch.arange(len(self._block) + 1, device=self.device)
+        p, q, sound = self._score(drafted, columns)
+        places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
+        block = self._tokens.gather(1, places)  # without meaning past the end of a row's block
         accepted = self._random.run_length(survival(p, q, block), drafted > 0)
         own = self._random.categorical(next_distribution(p, q, accepted), self._active)
         agreed = self._length + accepted
@@ -130,22 +131,16 @@ class BatchDecoding(Decoding):
 
     def result(self, controller: DraftController) -> GenerationResult:
         everyone = range(self.sequence_count)
-        counts = controller.statistics_of(everyone)
-        continuations = [sequence.so_far(own) for sequence, own in zip(self._sequences, counts, strict=True)]
-        batch = Statistics(
-            draft_forwards=self._draft.forwards,
-            target_forwards=self._target.forwards,
-            seconds=self.stopwatch.so_far(),
-        )
+        counts, batch = controller.statistics_of(everyone), self._so_far()
+        continuations = [sequence.so_far(own, batch) for sequence, own in zip(self._sequences, counts, strict=True)]
         whole = total([batch, *(continuation.stats for continuation in continuations)])
         return GenerationResult(continuations, whole, controller.state_of(everyone))
 
-    def _score(self, drafted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """p and q [B, K + 1, V] from the beginning of each block, and whether all of a row's logits are sound [B].
+    def _score(self, drafted: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p and q [B, K + 1, V] in the `columns` of each block, and whether all of a row's logits are sound [B].
 
         q is zero after a block, where nothing was drawn: there the residual is p itself.
         """
-        columns = torch.arange(len(self._block) + 1, device=self.device)
         end = (self._length + drafted).where(self._active, self._target.filled)
         with self.stopwatch.phase("verify"):
             logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
@@ -154,11 +149,6 @@ class BatchDecoding(Decoding):
         p = self._request.options.probabilities(self._process(logits, self._length))
         q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
         return p, q, (finite(logits) | (columns > ahead)).all(1)
-
-    def _block_tokens(self) -> Tensor:
-        """What was drawn, [B, K]; without meaning past the end of a row's block."""
-        places = self._length.unsqueeze(1) + torch.arange(len(self._block), device=self.device)
-        return self._tokens.gather(1, places.clamp(max=self._tokens.shape[1] - 1))
 
     def _rewind(self, agreed: Tensor) -> None:
         self._target.rewind(agreed)
@@ -182,27 +172,35 @@ class BatchDecoding(Decoding):
     def _settle(self) -> RoundTime:
         """What the round took; prompts and catching up tell nothing of what ordinary forwards cost."""
         spent = self.stopwatch.settle()
-        before, now = self._forwards, (self._draft.forwards, self._target.forwards)
-        forwards = Statistics(draft_forwards=now[0] - before[0], target_forwards=now[1] - before[1], seconds=spent)
-        for row in compress(self._rows, self._taking_part):
-            row.continuation.shared += forwards
         ordinary = self._target.width <= len(self._block) + 1
         return RoundTime(
             sum(spent.values()), spent["draft"] if self._steady else None, spent["verify"] if ordinary else None
         )
 
+    def _so_far(self) -> Statistics:
+        """Forwards and seconds of the whole batch."""
+        return Statistics(
+            draft_forwards=self._draft.forwards,
+            target_forwards=self._target.forwards,
+            seconds=self.stopwatch.so_far(),
+        )
+
     def _refill(self) -> None:
         """Let sequences that wait take the rows of those that are done."""
         for row, sequence in enumerate(self._rows):
-            if self._waiting and not sequence.active:
-                index = self._seated[row] = self._waiting.popleft()
-                self._random.seat(row, index)
-                self._write_prompt(row)
-                self._rewind(torch.where(torch.arange(len(self._rows), device=self.device) == row, 0, sys.maxsize))
+            if self._taking_part[row] and not sequence.active:
+                sequence.done_at = self._so_far()
+                if self._waiting:
+                    self._seated[row] = self._waiting.popleft()
+                    self._random.seat(row, self._seated[row])
+                    self._seat(row)
 
-    def _write_prompt(self, row: int) -> None:
-        prompt = self._sequences[self._seated[row]].prompt
-        self._tokens[row, : len(prompt)] = torch.tensor(prompt)
+    def _seat(self, row: int) -> None:
+        """Let the sequence of `row` begin there: its prompt is written, and nothing of it has been seen."""
+        sequence = self._sequences[self._seated[row]]
+        sequence.seated_at = self._so_far()
+        self._tokens[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
+        self._rewind(torch.where(torch.arange(len(self._seated), device=self.device) == row, 0, sys.maxsize))
 
     def _process(self, logits: Tensor, first: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""

@@ -26,6 +26,10 @@ class BatchSequence:
     continuation: Continuation = field(default_factory=Continuation)
     nonfinite_drafts: int = 0
     """Draft steps that were cut because the logits were NaN or infinite."""
+    seated_at: Statistics | None = None
+    """Forwards and seconds of the batch when it got its row."""
+    done_at: Statistics | None = None
+    """Those when it had ended."""
 
     @property
     def active(self) -> bool:
@@ -64,11 +68,24 @@ class BatchSequence:
         done.text = self.stream.text
         return Piece(self.index, tokens[:kept], origins[:kept], text, done.finish_reason)
 
-    def so_far(self, counts: Statistics) -> Continuation:
-        """The continuation as it is now, with what the controller has counted of it."""
+    def so_far(self, counts: Statistics, batch: Statistics) -> Continuation:
+        """The continuation now, with what the controller has counted of it and the batch of forwards and seconds."""
         done = self.continuation
-        stats = replace(counts, tokens=len(done.tokens), nonfinite_drafts=self.nonfinite_drafts)
-        return replace(done, tokens=[*done.tokens], origins=[*done.origins], stats=stats)
+        return replace(
+            done,
+            tokens=[*done.tokens],
+            origins=[*done.origins],
+            stats=replace(counts, tokens=len(done.tokens), nonfinite_drafts=self.nonfinite_drafts),
+            shared=_between(self.seated_at, self.done_at or batch) if self.seated_at else Statistics(),
+        )
+
+
+def _between(begin: Statistics, end: Statistics) -> Statistics:
+    return Statistics(
+        draft_forwards=end.draft_forwards - begin.draft_forwards,
+        target_forwards=end.target_forwards - begin.target_forwards,
+        seconds={name: seconds - begin.seconds[name] for name, seconds in end.seconds.items()},
+    )
 
 
 def open_sequences(
