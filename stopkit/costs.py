@@ -1,19 +1,66 @@
 """What drafting and verifying cost, in seconds: fixed in the config, or measured as the engine runs."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+Seconds = TypeVar("Seconds", float, Tensor)
 
-@dataclass(frozen=True)
-class Costs:
-    """A cost model, linear in the length of a block but for the step from none to one.
 
-    All fields are 0-dimensional float64 tensors, seconds, on the engine's device.
+class Prices(Generic[Seconds]):
+    """What a round costs: one formula, for seconds that are floats and for tensors of them.
+
+    It is linear in the length of a block but for the step from none to one.
     """
+
+    draft_step: Seconds
+    verify: Seconds
+    verify_token: Seconds
+    verify_block: Seconds
+
+    @property
+    def draft_cost(self) -> Seconds:
+        """A draft step, in target-step times: of the verification of an empty block."""
+        return self.draft_step / self.verify
+
+    @property
+    def verify_cost(self) -> Seconds:
+        """What a block token adds to a verification, in target-step times."""
+        return self.verify_token / self.verify
+
+    @property
+    def block_cost(self) -> Seconds:
+        """What a block adds to a verification whatever its length, in target-step times."""
+        return self.verify_block / self.verify
+
+    @property
+    def token(self) -> Seconds:
+        """Seconds that one more token in a block costs: its draft step, and its part of the verification."""
+        return self.draft_step + self.verify_token
+
+    def round(self, drafted: Seconds, steps: Seconds | None = None) -> Seconds:
+        """Seconds of a round with a block of `drafted` tokens and `steps` draft steps; as many as tokens, if unset.
+
+        Both are tensors of one shape where the prices are tensors.
+        """
+        return self.draft_step * (drafted if steps is None else steps) + self.verification(drafted)
+
+    def verification(self, drafted: Seconds) -> Seconds:
+        """Seconds to verify blocks of `drafted` tokens; same shape as `drafted`."""
+        return self.verifications(1, drafted, drafted > 0)
+
+    def verifications(self, rounds: Any, drafted: Any, blocks: Any) -> Seconds:
+        """Seconds of the verifications of `rounds` rounds, `blocks` of which had blocks, of `drafted` tokens in all."""
+        seconds: Seconds = self.verify * rounds + self.verify_token * drafted + self.verify_block * blocks
+        return seconds
+
+
+@dataclass(frozen=True, init=False)
+class Costs(Prices[Tensor]):
+    """What drafting and verifying cost, seconds: 0-dimensional float64 tensors on the engine's device."""
 
     draft_step: Tensor
     """One draft forward."""
@@ -21,19 +68,17 @@ class Costs:
     """One target forward with an empty block."""
     verify_token: Tensor
     """What each block token adds to a target forward."""
-    verify_block: Tensor = None  # type: ignore[assignment]
+    verify_block: Tensor
     """What a block adds to a target forward whatever its length; nothing if not given."""
 
-    def __post_init__(self) -> None:
-        if self.verify_block is None:
-            object.__setattr__(self, "verify_block", torch.zeros_like(self.verify))
-
-    def verification(self, drafted: Tensor) -> Tensor:
-        """Seconds to verify blocks of `drafted` tokens; same shape as `drafted`."""
-        return self.verify + self.verify_token * drafted + self.verify_block * (drafted > 0)
+    def __init__(
+        self, draft_step: Tensor, verify: Tensor, verify_token: Tensor, verify_block: Tensor | None = None
+    ) -> None:
+        block = torch.zeros_like(verify) if verify_block is None else verify_block
+        vars(self).update(draft_step=draft_step, verify=verify, verify_token=verify_token, verify_block=block)
 
 
-class FixedCosts(BaseModel):
+class FixedCosts(BaseModel, Prices[float]):
     """Costs that do not depend on the clock, so that a run can be repeated exactly."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,12 +90,8 @@ class FixedCosts(BaseModel):
 
     @property
     def values(self) -> tuple[float, float, float, float]:
-        """In the order of the fields of `Costs`."""
+        """The prices in the order of the fields of `Costs`."""
         return self.draft_step, self.verify, self.verify_token, self.verify_block
-
-    def verification(self, drafted: int) -> float:
-        """Seconds to verify a block of `drafted` tokens."""
-        return self.verify + self.verify_token * drafted + self.verify_block * (drafted > 0)
 
 
 class RoundTime(NamedTuple):
@@ -75,11 +116,12 @@ class CostModel:
 
     DECAY = 0.98
     FORGOTTEN = 1e-6
-    """A weight that is none any more."""
+    """Measurements whose weight has faded to this are as good as never made."""
     RIDGE = 1.0
-    """Of the slope, in tokens²: blocks of nearly one length tell little of it, and a slow one among them a lie."""
+    """How strongly the line's slope is drawn towards 0, in tokens². Blocks of nearly one length say little about the
+    slope, and one slow round among them would decide it."""
     OUTLIER = 1.5
-    """Times what is known: a measurement counts at most as that, since others use the machine, too."""
+    """A measurement counts as this many times what is known at most, since others use the machine, too."""
 
     def __init__(self, fixed: FixedCosts | None = None) -> None:
         self._fixed = fixed
@@ -116,7 +158,7 @@ class CostModel:
         """What a round of `steps` draft steps and a block of `drafted` tokens took: `measured`, unless fixed."""
         if self._fixed is None:
             return measured
-        return self._fixed.draft_step * steps + self._fixed.verification(drafted)
+        return self._fixed.round(drafted, steps)
 
     def _likely(self, seconds: float, sums: list[float], expected: float) -> float:
         return min(seconds, self.OUTLIER * expected) if sums[0] else seconds

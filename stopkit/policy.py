@@ -32,6 +32,14 @@ class Drawn:
     probability: Tensor
     """[B], q(token) in the distribution it was drawn from."""
 
+    def confidence(self, signals: Signals) -> Tensor:
+        """q(token) in the distribution that `signals` describe, [B]; needs `max_probability` of them.
+
+        At temperature 0 a token is drawn with certainty, and signals describe the distribution that it is the most
+        probable token of. Elsewhere both are one distribution.
+        """
+        return torch.minimum(self.probability, signals.max_probability)
+
 
 @dataclass(frozen=True, init=False)
 class RoundContext:
@@ -117,9 +125,14 @@ class StoppingPolicy(Kind, ABC):
         return self.signals
 
     @property
+    def carries_over(self) -> bool:
+        """Whether a sequence begins with what was learned in those before it."""
+        return self.init(1, torch.device("cpu")).couples_rows
+
+    @property
     def couples_rows(self) -> bool:
         """Whether what happens in one row can change how much another drafts: because they share what was learned."""
-        return self.init(1, torch.device("cpu")).couples_rows
+        return self.carries_over
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Only what differs from the defaults."""

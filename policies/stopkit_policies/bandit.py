@@ -112,7 +112,7 @@ class Bandit(SideBySide):
         costs, decided = outcome.context.costs, self._decided(state)
         length = torch.minimum(state.rows["lengths"], outcome.drafted.unsqueeze(1))
         tokens = torch.minimum(length, outcome.accepted.unsqueeze(1)) + 1
-        seconds = costs.draft_step * length + costs.verification(length)
+        seconds = costs.round(length)
         rate = state["tokens"].sum(1, keepdim=True) / state["seconds"].sum(1, keepdim=True).clamp(min=1e-30)
         gain = tokens - rate * seconds
         own = (gain * decided).sum(1, keepdim=True)

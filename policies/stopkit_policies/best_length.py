@@ -46,8 +46,7 @@ class BestLength(StoppingPolicy):
         chance = (state["accepted"] + self.prior_weight * self.prior) / (state["judged"] + self.prior_weight)
         tokens = 1 + chance.cumprod(1).cumsum(1)
         lengths = torch.arange(1, self.max_draft + 1, device=chance.device)
-        seconds = costs.draft_step * lengths + costs.verification(lengths)
-        rates = tokens * costs.verify / seconds
+        rates = tokens * costs.verify / costs.round(lengths)
         rate, best = rates.max(1)
         best = torch.where(rate > 1, best + 1, 0)
         probes = state["rounds"] % self.probe_every == self.probe_every - 1

@@ -64,7 +64,7 @@ class DrawnProbability(MovingThreshold):
     def confidence(self, signals: Signals, drawn: Drawn) -> Tensor:
         """q(x), [B]."""
         if self.distribution == "sampled":
-            return torch.minimum(drawn.probability, signals.max_probability)  # the latter at temperature 0
+            return drawn.confidence(signals)
         token = drawn.token.unsqueeze(1)
         return (signals.logits.gather(1, token).squeeze(1) - signals.logits.logsumexp(1)).exp()
 

@@ -78,14 +78,14 @@ class Goodput(StoppingPolicy):
         return context.limit * (willing | trial), state.put(survival=torch.ones_like(first), worth=worth)
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        following, own, here = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        following, own, here = acceptance_model.drawn(state, drawn.token, drawn.confidence(signals))
         survival = state["survival"] * own
         worth = state["worth"].index_select(0, (position + 1).clamp_max(LONGEST - 1))
         return survival * following >= worth, state.put(survival=survival, here=here)
 
     def estimate(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> Tensor:
         """The probability that the drawn token will be accepted, [B], as `extend` sees it."""
-        _, own, _ = acceptance_model.drawn(state, drawn.token, _confidence(signals, drawn))
+        _, own, _ = acceptance_model.drawn(state, drawn.token, drawn.confidence(signals))
         return own
 
     def learn(self, state: State, outcome: RoundOutcome) -> State:
@@ -98,7 +98,7 @@ class Goodput(StoppingPolicy):
         columns, opened, (token, _) = drafted.amax(), accepted > 0, _prices(state, costs)
         any_drafted, openings = columns > 0, opened.sum()
         made = accepted.sum() / rows.double() + 1
-        took = (costs.draft_step * columns + costs.verification(columns)) / costs.verify
+        took = costs.round(columns) / costs.verify
         gained = ((accepted - token * drafted) * opened).sum() / openings.clamp_min(1) + token - 1
         reach = (torch.arange(LONGEST, device=drafted.device) < drafted.unsqueeze(1)).sum(0) / rows.double()
         longer = (wait * PATIENCE).clamp_max(LONGEST_WAIT).where(skipped >= wait, FIRST_WAIT)
@@ -109,7 +109,7 @@ class Goodput(StoppingPolicy):
             skipped=(skipped + any_active) * ~any_drafted,
             wait=longer.where(any_drafted, wait),
         )
-        confidence = [_confidence(*seen) for seen in zip(outcome.signals, outcome.drawn, strict=False)]
+        confidence = [drawn.confidence(signals) for signals, drawn in zip(outcome.signals, outcome.drawn, strict=False)]
         return acceptance_model.learn(state, outcome, torch.stack(confidence, 1))
 
 
@@ -117,9 +117,4 @@ def _prices(state: State, costs: Costs) -> tuple[Tensor, Tensor]:
     """ρ·(c + v) and ρ·b: what one more token costs, and a block whatever its length, in tokens."""
     tokens, time = state["pace"].unbind()
     second = tokens / (time * costs.verify)
-    return second * (costs.draft_step + costs.verify_token), second * costs.verify_block
-
-
-def _confidence(signals: Signals, drawn: Drawn) -> Tensor:
-    """q(x) in the distribution that signals describe, [B]; at temperature 0, x is its most probable token."""
-    return torch.minimum(drawn.probability, signals.max_probability)
+    return second * costs.token, second * costs.verify_block

@@ -3,7 +3,8 @@
 * hindsight: drafts exactly what will be accepted.
 * clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where β is
   that of the position to come, S the product of those before it in the block, c and v the times of a draft step and of
-  a block token in verification, and ρ the rate with which it is fastest on this trace.
+  a block token in verification, and ρ the rate with which it is fastest on this trace. It drafts nothing where the
+  whole block would gain less than ρ·b, b being the time that a block adds to verification whatever its length.
 * best_static: the constant draft length that is the best on this trace.
 * autoregressive: no drafting.
 
@@ -51,9 +52,10 @@ def clairvoyant(trace: Trace, costs: FixedCosts) -> Replay:
     position = torch.arange(worth.shape[1])
     best, highest = autoregressive(trace, costs), hindsight(trace, costs).stats.tokens_per_second
     for rate in torch.linspace(best.stats.tokens_per_second, highest, RATES).tolist():
-        wanted = worth >= rate * (costs.draft_step + costs.verify_token)
-        length = (wanted & (position < trace.drafted.unsqueeze(1))).cumprod(1).sum(1)
-        best = max(best, follow(trace, length, costs), key=lambda found: found.speedup)
+        gain = worth - rate * costs.token
+        wanted = ((gain >= 0) & (position < trace.drafted.unsqueeze(1))).cumprod(1)
+        pays = (gain * wanted).sum(1) >= rate * costs.verify_block
+        best = max(best, follow(trace, wanted.sum(1) * pays, costs), key=lambda replay: replay.speedup)
     return best
 
 
@@ -67,13 +69,13 @@ def follow(trace: Trace, length: Tensor, costs: FixedCosts) -> Replay:
         at = at + accepted[at] + 1
         at, end = at[at < end], end[at < end]
     sequence = torch.arange(len(trace.sequences)).repeat_interleave(trace.lengths)
-    found = [Statistics() for _ in trace.sequences]
+    counts = [Statistics() for _ in trace.sequences]
     rounds = torch.column_stack([sequence, length, accepted])[visited].tolist()
     for row, drafted, kept in rounds:
-        found[row].count_block(drafted, kept)
-    for stats, tokens in zip(found, trace.lengths.tolist(), strict=True):
+        counts[row].count_block(drafted, kept)
+    for stats, tokens in zip(counts, trace.lengths.tolist(), strict=True):
         stats.tokens, stats.draft_forwards, stats.target_forwards = tokens, stats.drafted, stats.rounds
-    return Replay(costs, tuple(priced(stats, costs) for stats in found))
+    return Replay(costs, tuple(priced(stats, costs) for stats in counts))
 
 
 BOUNDS: dict[str, Callable[[Trace, FixedCosts], Replay]] = {

@@ -58,8 +58,8 @@ class TraceComparison:
             "temperature": self.trace.metadata.sampling.temperature,
             "batch_size": 1,
             **found.stats.as_dict(),
-            "draft_cost": costs.draft_step / costs.verify,
-            "verify_cost": costs.verify_token / costs.verify,
+            "draft_cost": costs.draft_cost,
+            "verify_cost": costs.verify_cost,
             "speedup": found.speedup,
             "of_clairvoyant": found.speedup / done["clairvoyant"][cell].speedup,
         }

@@ -1,7 +1,7 @@
 """What a trace file holds: one Parquet row for every position of every rollout, and how the recording was made.
 
 A sequence is one prompt's continuation, as the target sampled it: tokens x_0 … x_{N−1}. From every start s of it there
-is a rollout: draft tokens for the positions s, s + 1, …, coupled to x (`stopkit.trace.coupling`).
+is a rollout: draft tokens for the positions s, s + 1, …, coupled to x (`stopkit.verification.coupled`).
 """
 
 import json

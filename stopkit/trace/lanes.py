@@ -12,12 +12,13 @@ from typing import Any, ClassVar, Generic, TypeVar, overload
 import torch
 from pydantic import PrivateAttr
 from torch import Tensor
+from torch._C import _functorch as functorch
+from torch._functorch import vmap
 
 from stopkit.costs import Costs
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.state import State, Values
-from stopkit.trace.vectorised import vectorised
 
 Lane = tuple[Tensor, ...]
 """What a verb is shown; of all lanes together, the first dimension of each is the lanes."""
@@ -44,6 +45,10 @@ class Lanes(StoppingPolicy):
     @property
     def required_signals(self) -> frozenset[str]:
         return self.policy.required_signals
+
+    @property
+    def carries_over(self) -> bool:
+        return self.policy.carries_over
 
     @property
     def couples_rows(self) -> bool:
@@ -182,6 +187,30 @@ _ALONE = torch.ones((), dtype=torch.long)
 def _answer(answer: tuple[Tensor, Values], state: State) -> tuple[Tensor, State]:
     decision, values = answer
     return decision.squeeze(1), State(rows={**state.rows, **values}) if values else state
+
+
+def vectorised(
+    function: Callable[..., tuple[Tensor, Values]], named: Values, values: tuple[Tensor, ...]
+) -> tuple[Tensor, Values]:
+    """`function(named, *values)` for every entry of the first dimension [L] of all of them; results are [L, ...].
+
+    It is `torch.vmap` without its overhead: 15 inputs cost that some 0.3 ms a call, more than most verbs take, for
+    flattening nested inputs of any kind. Here they are a dict and a tuple of tensors, and what is left are the four
+    calls that `torch.vmap` itself ends in. Raises RuntimeError, as it does, if `function` waits for the device or draws
+    random numbers.
+    """
+    vmap.lazy_load_decompositions()  # type: ignore[attr-defined]
+    count = len(values[0])
+    level = functorch._vmap_increment_nesting(count, "error")
+    try:
+        batched = {name: functorch._add_batch_dim(value, 0, level) for name, value in named.items()}
+        first, others = function(batched, *(functorch._add_batch_dim(value, 0, level) for value in values))
+        return (
+            functorch._remove_batch_dim(first, level, count, 0),
+            {name: functorch._remove_batch_dim(value, level, count, 0) for name, value in others.items()},
+        )
+    finally:
+        functorch._vmap_decrement_nesting()
 
 
 def _one_by_one(one: Callable[..., tuple[Tensor, Values]], values: Values, lanes: Lane) -> tuple[Tensor, Values]:

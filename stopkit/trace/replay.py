@@ -8,8 +8,9 @@ A policy that never looks at costs does the same at all of them: it is replayed 
 every pair of costs is a lane (`stopkit.trace.lanes`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,10 +27,25 @@ from stopkit.state import State
 from stopkit.statistics import PHASES, Statistics, Stopwatch, total
 from stopkit.trace.lanes import Lanes
 from stopkit.trace.trace import Trace
-from stopkit.trace.unseen import UNSEEN, CostsSeen
 
 WIDTH = 512
 """Most rows that are replayed side by side; more take memory and no less time a row."""
+
+
+class CostsSeen(Exception):
+    """A policy looked at costs or seconds that it was not meant to see."""
+
+
+class _Unseen(Tensor):
+    """Can be passed on and kept; every operation on it raises CostsSeen."""
+
+    @classmethod
+    def __torch_function__(cls, *operation: Any, **more: Any) -> Any:
+        raise CostsSeen
+
+
+UNSEEN: Tensor = torch.ones((), dtype=torch.float64).as_subclass(_Unseen)
+"""A number that nobody may look at: how a replay finds out that a policy does not care what time costs."""
 
 
 class ReplayDecoding(Decoding):
@@ -90,7 +106,7 @@ class ReplayDecoding(Decoding):
         accepted = torch.minimum(drafted, self._trace.run[self._start])
         seconds = UNSEEN
         if self._prices:
-            seconds = self._prices.draft_step * self._forwards + self._prices.verification(drafted)
+            seconds = self._prices.round(drafted, self._forwards)
         self._steps = self._steps + self._forwards
         self._at = self._at + (accepted + 1).where(self._active, 0)
         self._begin_round()
@@ -104,7 +120,8 @@ class ReplayDecoding(Decoding):
             tokens = self._trace.output[first:end].tolist()
             stats = replace(counts, tokens=end - first, draft_forwards=steps, target_forwards=counts.rounds)
             continuations.append(Continuation(tokens, [], "", self._reason(end) if end == last else None, stats))
-        return GenerationResult(continuations, total([one.stats for one in continuations]), controller.state)
+        whole = total([continuation.stats for continuation in continuations])
+        return GenerationResult(continuations, whole, controller.state)
 
     def _reason(self, end: int) -> str:
         """Why a sequence that is over at `end` is: a token ended it if there had been room for more."""
@@ -150,50 +167,62 @@ def replay(
     """
     if reason := lacking(trace, policy):
         raise InputError(f"policy {policy.kind!r}: {reason}.")
+    counts = _unpriced(trace, policy, tick)
+    worlds = [counts] * len(costs) if counts else _counts(trace, Lanes(policy=policy), costs, tick)
+    return [
+        Replay(cost, tuple(priced(stats, cost) for stats in world)) for cost, world in zip(costs, worlds, strict=True)
+    ]
+
+
+def generations(
+    trace: Trace,
+    policy: StoppingPolicy,
+    costs: Sequence[FixedCosts] | None,
+    decoding: type[ReplayDecoding] = ReplayDecoding,
+) -> Iterator[tuple[int, Generation]]:
+    """Every sequence of `trace`, in order, some side by side: how many, and their generation when it is done.
+
+    With `costs`, `policy` is Lanes, and a generation has its sequences once at each of them, one after another. What
+    the policy carries over goes on from sequence to sequence, which are then run one by one.
+    """
     if "hidden_state" in policy.required_signals:
         trace = trace.with_hidden_state
-    found = _unpriced(trace, policy, tick)
-    found = found * len(costs) if found else _run(trace, policy, costs, tick)
-    return [Replay(cost, tuple(priced(stats, cost) for stats in rows)) for cost, rows in zip(costs, found, strict=True)]
+    worlds, carries = len(costs) if costs else 1, policy.carries_over
+    width = 1 if carries else max(1, WIDTH // worlds)
+    state: State | None = None
+    for chunk in torch.split(torch.arange(len(trace.sequences)), width):
+        each = [cost for cost in costs for _ in chunk] if costs else None
+        rows = decoding(trace, chunk.repeat(worlds), policy.required_signals, each)
+        generation = Generation(policy, rows, state)
+        generation.run()
+        if carries:
+            learned = generation.controller.state
+            state = policy.outlived(learned) if isinstance(policy, Lanes) else learned.outlived()
+        yield len(chunk), generation
 
 
-def _unpriced(trace: Trace, policy: StoppingPolicy, tick: Callable[[float], None]) -> list[list[Statistics]] | None:
+def _unpriced(trace: Trace, policy: StoppingPolicy, tick: Callable[[float], None]) -> list[Statistics] | None:
     """The counts of every sequence, whatever the costs; None if the policy looks at them."""
-    if policy.couples_rows and not _carries(policy):
+    if policy.couples_rows and not policy.carries_over:
         return None  # its rows mind each other for another reason: they have to be lanes
     try:
-        return _run(trace, policy, None, tick)
+        return _counts(trace, policy, None, tick)[0]
     except PolicyError as error:
         if not isinstance(error.__cause__, CostsSeen):
             raise
         return None
 
 
-def _carries(policy: StoppingPolicy) -> bool:
-    """Whether a sequence begins with what was learned in those before."""
-    return policy.init(1, torch.device("cpu")).couples_rows
-
-
-def _run(
+def _counts(
     trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts] | None, tick: Callable[[float], None]
 ) -> list[list[Statistics]]:
-    """The counts of every sequence at each of `costs`, or once if there are none."""
-    worlds, count = len(costs or [None]), len(trace.sequences)
-    carries = _carries(policy)
-    width = 1 if carries else max(1, WIDTH // worlds)
-    lanes = Lanes(policy=policy) if costs else None
-    found: list[list[Statistics]] = [[] for _ in range(worlds)]
-    state: State | None = None
-    for chunk in torch.split(torch.arange(count), width):
-        each = [cost for cost in costs for _ in chunk] if costs else None
-        decoding = ReplayDecoding(trace, chunk.repeat(worlds), policy.required_signals, each)
-        result = Generation(lanes or policy, decoding, state).run()
-        if carries:
-            state = lanes.outlived(result.state) if lanes else result.state.outlived()
-        for row, continuation in enumerate(result.continuations):
-            found[row // len(chunk)].append(continuation.stats)
-        tick(len(chunk) / count)
-    return found
+    """By world: at each of `costs`, or the only one."""
+    worlds: list[list[Statistics]] = [[] for _ in range(len(costs) if costs else 1)]
+    for count, generation in generations(trace, policy, costs):
+        for row, continuation in enumerate(generation.result().continuations):
+            worlds[row // count].append(continuation.stats)
+        tick(count / len(trace.sequences))
+    return worlds
 
 
 def _each(costs: Sequence[FixedCosts]) -> Costs:
@@ -204,6 +233,5 @@ def _each(costs: Sequence[FixedCosts]) -> Costs:
 def priced(stats: Statistics, costs: FixedCosts) -> Statistics:
     """The same counts with what they take at `costs`: a policy's own time is not counted."""
     drafting = costs.draft_step * stats.draft_forwards
-    blocks = sum(stats.offered_by_position[:1])
-    verifying = costs.verify * stats.rounds + costs.verify_token * stats.drafted + costs.verify_block * blocks
+    verifying = costs.verifications(stats.rounds, stats.drafted, blocks=sum(stats.offered_by_position[:1]))
     return replace(stats, seconds={**dict.fromkeys(PHASES, 0.0), "draft": drafting, "verify": verifying})

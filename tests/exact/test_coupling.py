@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stopkit.trace.coupling import coupled
-from stopkit.verification import next_distribution, survival
+from stopkit.verification import coupled, next_distribution, survival
 
 CASES, VOCABULARY = 200, 6
 

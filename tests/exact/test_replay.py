@@ -64,12 +64,12 @@ def histories(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[int, int]]]:
             self.history: list[list[tuple[int, int]]] = [[] for _ in range(batch_size)]
             seen.extend(self.history)
 
-        def learn(self, accepted: Tensor, seconds: Any = None) -> None:
-            rows = zip(self.history, self._active.tolist(), self._drafted.tolist(), accepted.tolist(), strict=True)
+        def learn(self, accepted: Tensor, seconds: Any = None, **more: Any) -> None:
+            rows = zip(self.history, self._round.active.tolist(), self.drafted.tolist(), accepted.tolist(), strict=True)
             for history, active, *block in rows:
                 if active:
                     history.append(tuple(block))
-            super().learn(accepted, seconds)
+            super().learn(accepted, seconds, **more)
 
     monkeypatch.setattr("stopkit.decode.DraftController", Watched)
     return seen

@@ -9,7 +9,7 @@ from torch import Tensor
 import stopkit
 from stopkit import RoundContext, RoundOutcome, ScalarPolicy, Signals, StoppingPolicy
 from stopkit.costs import FixedCosts
-from stopkit.decode import decode
+from stopkit.decode import Generation
 from stopkit.scalar import Memory, Position
 from stopkit.state import State
 from stopkit.statistics import Statistics
@@ -135,7 +135,8 @@ def test_lanes_remember_what_engines_of_their_own_would(recorded: Trace, alone: 
         for sequence in range(len(LENGTHS)):
             rows = torch.full((len(COSTS),), sequence)
             with torch.inference_mode():
-                state = decode(lanes, ReplayDecoding(recorded, rows, policy.required_signals, COSTS), state).state
+                decoding = ReplayDecoding(recorded, rows, policy.required_signals, COSTS)
+                state = Generation(lanes, decoding, state).run().state
             for lane, (_, states) in enumerate(alone[name]):
                 for place, value in states[sequence].flat().items():
                     same = torch.allclose(state.rows[place][lane], value, rtol=ROUNDING, atol=ROUNDING)
@@ -154,7 +155,7 @@ def test_lanes_share_nothing(recorded: Trace) -> None:
 
 def test_what_cannot_be_vectorised_is_asked_lane_by_lane(recorded: Trace) -> None:
     lanes = Lanes(policy=Thrifty(on_the_host=True))
-    decode(lanes, ReplayDecoding(recorded, torch.tensor([0, 1]), lanes.required_signals, COSTS[:2]))
+    Generation(lanes, ReplayDecoding(recorded, torch.tensor([0, 1]), lanes.required_signals, COSTS[:2])).run()
     assert lanes._one_by_one == {"learn"}
 
 
@@ -162,7 +163,7 @@ def test_the_tests_above_would_notice_lanes_that_share(recorded: Trace) -> None:
     """A batch of rows that learn together is not what engines of their own do."""
     policy = Thrifty(shared=True)
     rows = torch.full((2,), 0)
-    together = decode(policy, ReplayDecoding(recorded, rows, policy.required_signals, COSTS[:2])).state
+    together = Generation(policy, ReplayDecoding(recorded, rows, policy.required_signals, COSTS[:2])).run().state
     assert not torch.equal(together.shared["gain"], one_by_one(recorded.select([0]), policy, COSTS[0])[1][0]["gain"])
 
 

@@ -1,7 +1,7 @@
 """A replay, followed by hand: rounds, counts, seconds, limits, ends, and what a policy carries over."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,8 +11,9 @@ import stopkit
 import stopkit.trace.replay
 from stopkit import RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.costs import FixedCosts
-from stopkit.decode import decode
+from stopkit.decode import Generation
 from stopkit.errors import InputError, PolicyError
+from stopkit.generation import Continuation
 from stopkit.state import State
 from stopkit.statistics import Statistics, total
 from stopkit.trace.replay import ReplayDecoding, priced, replay
@@ -92,8 +93,8 @@ def test_tokens_and_reasons(made: Trace) -> None:
     assert tokens == [made.output[6:].tolist()]
 
 
-def _result(policy: StoppingPolicy, decoding: ReplayDecoding) -> list[stopkit.engine.Continuation]:
-    return decoding.result(decode(policy, decoding)).continuations
+def _result(policy: StoppingPolicy, decoding: ReplayDecoding) -> list[Continuation]:
+    return Generation(policy, decoding).run().continuations
 
 
 class Growing(StoppingPolicy):
@@ -176,12 +177,13 @@ def test_who_looks_at_no_costs_is_replayed_once(
 ) -> None:
     rows: list[int] = []
 
-    class Watched(ReplayDecoding):
-        def __init__(self, trace: Trace, sequences: Tensor, *more: object) -> None:
-            super().__init__(trace, sequences, *more)  # type: ignore[arg-type]
-            rows.append(len(sequences))
+    begin = ReplayDecoding.__init__
 
-    monkeypatch.setattr(stopkit.trace.replay, "ReplayDecoding", Watched)
+    def watched(self: ReplayDecoding, trace: Trace, sequences: Tensor, *more: Any) -> None:
+        begin(self, trace, sequences, *more)
+        rows.append(len(sequences))
+
+    monkeypatch.setattr(ReplayDecoding, "__init__", watched)
     found = replay(made, Spender(sees=sees), [CHEAP, DEAR, COSTS])
     assert rows[-1] == 2 * runs
     assert [one.costs for one in found] == [CHEAP, DEAR, COSTS]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stopkit.trace.vectorised import vectorised
+from stopkit.trace.lanes import vectorised
 
 Function = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stopkit.costs import Costs, FixedCosts
-from stopkit.decode import decode
+from stopkit.decode import Generation
 from stopkit.decoding import Verification
 from stopkit.policy import RoundContext, StoppingPolicy
 from stopkit.sampling import Sampling
@@ -101,8 +101,8 @@ class Alone(ReplayDecoding):
         costs = context.costs
         return replace(context, costs=Costs(*(value[0] for value in vars(costs).values())))
 
-    def verify(self) -> Verification:
-        accepted, seconds = super().verify()
+    def verify(self, drafted: Tensor) -> Verification:
+        accepted, seconds = super().verify(drafted)
         assert isinstance(seconds, Tensor)
         return Verification(accepted, seconds[0])
 
@@ -115,7 +115,7 @@ def one_by_one(trace: Trace, policy: StoppingPolicy, costs: FixedCosts) -> tuple
     for sequence in range(len(trace.sequences)):
         decoding = Alone(trace, sequence, costs, policy.required_signals)
         before = states[-1].outlived() if states else None
-        result = decoding.result(decode(policy, decoding, before))
+        result = Generation(policy, decoding, before).run()
         found.append(priced(result.stats, costs))
         states.append(result.state)
     return found, states

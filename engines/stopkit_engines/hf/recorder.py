@@ -13,8 +13,8 @@ from torch import Tensor
 from stopkit.errors import GenerationError
 from stopkit.random import RandomSource, sequence_seeds
 from stopkit.signals import compute
-from stopkit.trace.coupling import coupled
 from stopkit.trace.recorder import RecordingRequest, Rollouts
+from stopkit.verification import coupled
 from stopkit_engines.batch.runner import finite
 from stopkit_engines.hf.branches import Branches
 from stopkit_engines.hf.cached_model import CachedModel

@@ -20,7 +20,7 @@ def heading(study: Study) -> str:
         ("recorded", f"{trace.tokens:,} tokens", f"{len(trace.sequences)} sequences, temperature {temperature}"),
         ("acceptance probability β", number(_first_beta(study), 3), "mean, of the first draft token"),
         (
-            f"fastest at draft cost {number(cost.draft_step / cost.verify, 3)}",
+            f"fastest at draft cost {number(cost.draft_cost, 3)}",
             f"{study.speedups(here)[at]:.2f} ×",
             here,
         ),
@@ -48,10 +48,7 @@ def about(study: Study, conditions: Mapping[str, Any]) -> str:
     """The section."""
     lead = "A number never stands without its conditions: these hold for every number on this page."
     metadata = study.trace.metadata.model_dump(mode="json")
-    costs = [
-        [f"{number(cost.draft_step / cost.verify, 4)}", f"{number(cost.verify_token / cost.verify, 4)}"]
-        for cost in study.costs
-    ]
+    costs = [[f"{number(cost.draft_cost, 4)}", f"{number(cost.verify_cost, 4)}"] for cost in study.costs]
     policies = [[name, f"{policy.kind}: {_fields(as_block(policy))}"] for name, policy in study.policies.items()]
     return section(
         "conditions",

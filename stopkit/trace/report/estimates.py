@@ -7,13 +7,12 @@ from pydantic import PrivateAttr
 from torch import Tensor
 
 from stopkit.costs import FixedCosts
-from stopkit.decode import decode
 from stopkit.decoding import Commitment
 from stopkit.policy import Drawn, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.state import State
 from stopkit.trace.lanes import Lanes
-from stopkit.trace.replay import ReplayDecoding
+from stopkit.trace.replay import ReplayDecoding, generations
 from stopkit.trace.trace import Trace
 
 
@@ -30,6 +29,11 @@ class _Asked(Lanes):
     """Lanes that keep their policy's estimate of every token."""
 
     _estimates: list[Tensor] = PrivateAttr(default_factory=list)
+
+    @property
+    def estimates(self) -> list[Tensor]:
+        """One [L] for every time that tokens were drawn."""
+        return self._estimates
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
         names = list(vars(signals))
@@ -48,13 +52,13 @@ class _Asked(Lanes):
 class _Noting(ReplayDecoding):
     """Notes which start and position every row is at when a token is drawn, and which rows are live."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *asked: Any) -> None:
+        super().__init__(*asked)
         self.places: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def commit(self, live: Tensor) -> Commitment:
-        self.places.append((self._start, self._drafted, live))
-        return super().commit(live)
+    def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
+        self.places.append((self._start, drafted, live))
+        return super().commit(live, drafted)
 
 
 @torch.inference_mode()
@@ -63,18 +67,14 @@ def estimates(trace: Trace, policy: StoppingPolicy, cost: FixedCosts) -> tuple[T
 
     Only tokens with everything before them accepted are there.
     """
-    trace = trace.with_hidden_state if "hidden_state" in policy.required_signals else trace
-    lanes, state, places = _Asked(policy=policy), None, []
-    shared, everything = policy.couples_rows, torch.arange(len(trace.sequences))
-    for rows in torch.split(everything, 1 if shared else len(everything)):
-        decoding = _Noting(trace, rows, policy.required_signals, [cost] * len(rows))
-        controller = decode(lanes, decoding, state)
-        state = lanes.outlived(controller.state) if shared else None
-        places += decoding.places
-    found: list[list[Tensor]] = [[], [], []]
-    for estimate, (start, position, live) in zip(lanes._estimates, places, strict=True):
+    lanes, places = _Asked(policy=policy), list[tuple[Tensor, Tensor, Tensor]]()
+    for _, generation in generations(trace, lanes, [cost], _Noting):
+        assert isinstance(generation.decoding, _Noting)
+        places += generation.decoding.places
+    columns: list[list[Tensor]] = [[], [], []]
+    for estimate, (start, position, live) in zip(lanes.estimates, places, strict=True):
         there = live & (position <= trace.run[start])
-        for column, value in zip(found, (estimate, start, position), strict=True):
+        for column, value in zip(columns, (estimate, start, position), strict=True):
             column.append(value[there])
-    score, start, position = (torch.cat(column) if column else torch.zeros(0) for column in found)
+    score, start, position = (torch.cat(column) if column else torch.zeros(0) for column in columns)
     return score.double(), start.long(), position.long()

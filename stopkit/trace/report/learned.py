@@ -9,11 +9,10 @@ from pydantic import PrivateAttr
 from torch import Tensor
 
 from stopkit.costs import FixedCosts
-from stopkit.decode import decode
 from stopkit.policy import RoundOutcome, StoppingPolicy
 from stopkit.state import State
 from stopkit.trace.lanes import Lanes
-from stopkit.trace.replay import ReplayDecoding
+from stopkit.trace.replay import generations
 from stopkit.trace.trace import Trace
 
 SEQUENCES = 8
@@ -64,19 +63,12 @@ class _Watched(Lanes):
 @torch.inference_mode()
 def movements(trace: Trace, name: str, policy: StoppingPolicy, cost: FixedCosts) -> list[Movement]:
     """Every number of the policy's own state that rises and falls, over the first sequences."""
-    trace = trace.with_hidden_state if "hidden_state" in policy.required_signals else trace
-    count = min(SEQUENCES, len(trace.sequences))
-    shared = policy.init(1, torch.device("cpu")).couples_rows
-    lanes, state, begins = _Watched(policy=policy), None, []
-    for rows in torch.split(torch.arange(count), 1 if shared else count):
-        begins.append(len(lanes._seen))
-        decoding = ReplayDecoding(trace, rows, policy.required_signals, [cost] * len(rows))
-        controller = decode(lanes, decoding, state)
-        state = lanes.outlived(controller.state) if shared else None
-    found = [
-        Movement(name, value, lines, tuple(begins) if shared else ()) for value, lines in _lines(lanes.seen).items()
-    ]
-    return [one for one in found if not one.counts]
+    first = trace.select(range(min(SEQUENCES, len(trace.sequences))))
+    lanes = _Watched(policy=policy)
+    ends = [len(lanes.seen) for _ in generations(first, lanes, [cost])]
+    begins = (0, *ends[:-1]) if policy.carries_over else ()
+    learned = [Movement(name, value, lines, begins) for value, lines in _lines(lanes.seen).items()]
+    return [movement for movement in learned if not movement.counts]
 
 
 def _lines(seen: Sequence[tuple[Tensor, Mapping[str, Tensor]]]) -> dict[str, tuple[tuple[float, ...], ...]]:

@@ -20,8 +20,8 @@ def lengths(study: Study) -> str:
     cost = study.costs[study.reference]
     lead = (
         "What a round drafts, and what of it the target keeps, as shares of the rounds. Every rejected token is a "
-        f"draft step in vain. At draft cost {number(cost.draft_step / cost.verify, 3)} and verify cost "
-        f"{number(cost.verify_token / cost.verify, 3)}; rules that ignore costs draft the same at all of them."
+        f"draft step in vain. At draft cost {number(cost.draft_cost, 3)} and verify cost "
+        f"{number(cost.verify_cost, 3)}; rules that ignore costs draft the same at all of them."
     )
     found = {name: study.replays[name][study.reference].stats for name in study.ranking}
     both = {

@@ -51,7 +51,7 @@ def speed(study: Study) -> str:
 
 
 def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
-    costs = [study.costs[index].draft_step / study.costs[index].verify for index in at]
+    costs = [study.costs[index].draft_cost for index in at]
     every = [study.speedups(name)[index] for name in (*study.policies, *study.bounds) for index in at]
     y_ticks = ticks(min(every) * 0.98, max(every) * 1.02, 8)
     low, high = min(every) * 0.97, max(every) * 1.03
@@ -124,7 +124,7 @@ def _table(study: Study, at: Sequence[int], verify: float) -> str:
     rows += [row(name, shown, "") for name, shown in BOUND_NAMES.items()]
     head = [
         "policy",
-        *(f"c = {number(study.costs[index].draft_step / study.costs[index].verify, 3)}" for index in at),
+        *(f"c = {number(study.costs[index].draft_cost, 3)}" for index in at),
         "mean",
         "of clairvoyant",
     ]

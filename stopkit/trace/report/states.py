@@ -21,7 +21,7 @@ def states(study: Study, movements: list[Movement]) -> str:
     watched = min(SEQUENCES, len(study.trace.sequences))
     lead = (
         f"Values that policies have learned, after every round of the first {watched} sequences, at draft cost "
-        f"{number(cost.draft_step / cost.verify, 3)}. Where every sequence learns for itself, thin lines are sequences "
+        f"{number(cost.draft_cost, 3)}. Where every sequence learns for itself, thin lines are sequences "
         "and the thick one is their median; where they share it, the line goes on from sequence to sequence."
     )
     pictures = [(f"{one.policy} · {one.value}", _note(one), _picture(one)) for one in movements]

@@ -43,7 +43,7 @@ class Study:
     @cached_property
     def reference(self) -> int:
         """Index of the pair of costs for sections that show one."""
-        distances = [abs(math.log((cost.draft_step / cost.verify + 1e-9) / REFERENCE)) for cost in self.costs]
+        distances = [abs(math.log((cost.draft_cost + 1e-9) / REFERENCE)) for cost in self.costs]
         return distances.index(min(distances))
 
     @cached_property
@@ -65,7 +65,7 @@ class Study:
         """Indices of the pairs of costs, by what a block token adds to a verification, in target-step times."""
         groups: dict[float, list[int]] = {}
         for index, cost in enumerate(self.costs):
-            groups.setdefault(cost.verify_token / cost.verify, []).append(index)
+            groups.setdefault(cost.verify_cost, []).append(index)
         return groups
 
 

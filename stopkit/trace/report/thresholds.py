@@ -37,7 +37,7 @@ def _shown(study: Study) -> list[int]:
 
 
 def _cost(study: Study, index: int) -> float:
-    return study.costs[index].draft_step / study.costs[index].verify
+    return study.costs[index].draft_cost
 
 
 def _shares(study: Study, sweep: Sweep) -> list[list[float]]:
@@ -79,8 +79,5 @@ def _table(study: Study, sweeps: list[Sweep]) -> str:
     for sweep in sweeps:
         for at, value in enumerate(sweep.values):
             rows.append([sweep.policy, exact(value), *(exact(row[at]) for row in sweep.speedups)])
-    costs = [
-        f"c = {number(cost.draft_step / cost.verify, 3)}, v = {number(cost.verify_token / cost.verify, 3)}"
-        for cost in study.costs
-    ]
+    costs = [f"c = {number(cost.draft_cost, 3)}, v = {number(cost.verify_cost, 3)}" for cost in study.costs]
     return table(["policy", "threshold", *costs], rows, "Speed-up by threshold")
