@@ -19,6 +19,7 @@ from pydantic import BaseModel
 import stopkit.testing
 from stopkit.cli import main
 from stopkit.generation import GenerationOptions
+from stopkit.kinds import distribution_of
 from stopkit.plugins import registry
 from stopkit.schema import Field as ConfigField
 from stopkit.schema import config_schema, fields
@@ -55,7 +56,7 @@ def policies() -> str:
         _table(("kind", "rule"), overview),
     ]
     for kind, cls in found.items():
-        parts += [f"## {kind} {{#{_anchor(kind)}}}", _origin(cls), _prose(cls), _fields(fields(cls))]
+        parts += [f"## {kind} {{#{_anchor(kind)}}}", _provenance(cls), _prose(cls), _fields(fields(cls))]
         if cls.signals:
             parts.append(f"Reads the signals {', '.join(f'`{name}`' for name in sorted(cls.signals))}.")
     return _page(parts)
@@ -68,7 +69,7 @@ def engines() -> str:
         "What can run models. Fields are set in the `[engine]` section of a [config file](config.md).",
     ]
     for kind, cls in registry().engines.items():
-        parts += [f"## {kind} {{#{_anchor(kind)}}}", _origin(cls), _prose(cls), _fields(fields(cls))]
+        parts += [f"## {kind} {{#{_anchor(kind)}}}", _provenance(cls), _prose(cls), _fields(fields(cls))]
     return _page(parts)
 
 
@@ -231,10 +232,10 @@ def _commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Co
             yield from _commands(f"{name} {inner.name}", inner)
 
 
-def _origin(cls: type[Any]) -> str:
+def _provenance(cls: type[Any]) -> str:
     lines = [("Rule", _code(cls.formula))] if getattr(cls, "formula", "") else []
     lines += [("Source", cls.source)] if getattr(cls, "source", "") else []
-    lines += [("Class", f"`{cls.__module__}.{cls.__name__}`"), ("From", registry().origins[cls])]
+    lines += [("Class", f"`{cls.__module__}.{cls.__name__}`"), ("From", distribution_of(cls))]
     return "<br>\n".join(f"**{title}:** {text}" for title, text in lines)
 
 

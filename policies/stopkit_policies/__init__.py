@@ -1,8 +1,12 @@
-"""The policies that come with stopkit, registered as any plug-in registers its own. One file a policy."""
+"""The policies that come with stopkit, registered as any plug-in registers its own. One file a policy.
+
+Importing the package loads no torch; the hook imports the files.
+"""
 
 from importlib import import_module
 
-from stopkit import StoppingPolicy, hookimpl
+from stopkit import hookimpl
+from stopkit.kinds import Kind
 
 POLICIES = {
     "static": "Static",
@@ -29,6 +33,6 @@ POLICIES = {
 
 
 @hookimpl
-def stopkit_policies() -> list[type[StoppingPolicy]]:
+def stopkit_policies() -> list[type[Kind]]:
     """The built-in policies."""
     return [getattr(import_module(f"stopkit_policies.{file}"), name) for file, name in POLICIES.items()]

@@ -22,8 +22,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from stopkit import InputError, Signals
-from stopkit.head.head import AcceptanceHead as Head
-from stopkit.head.head import load_head
+from stopkit_policies.head.network import HeadNetwork, load_head
 from stopkit_policies.joint_confidence import JointConfidence
 
 
@@ -51,7 +50,7 @@ class AcceptanceHead(JointConfidence):
         return super().required_signals if self.weights is None else frozenset({"hidden_state"})
 
     @cached_property
-    def _heads(self) -> dict[tuple[torch.device, torch.dtype], Head]:
+    def _heads(self) -> dict[tuple[torch.device, torch.dtype], HeadNetwork]:
         """The head wherever it was used, in every precision."""
         return {}
 

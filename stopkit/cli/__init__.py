@@ -3,7 +3,7 @@
 import click
 
 from stopkit import __version__
-from stopkit.cli.app import App
+from stopkit.cli.app import App, offered_commands
 from stopkit.cli.check import check
 from stopkit.cli.compare import compare
 from stopkit.cli.demo import demo
@@ -14,7 +14,6 @@ from stopkit.cli.plugins import plugins
 from stopkit.cli.policies import policies
 from stopkit.cli.schema import schema
 from stopkit.cli.trace import trace
-from stopkit.cli.train_head import train_head
 from stopkit.cli.train_pair import train_pair
 from stopkit.cli.tune import tune
 
@@ -43,6 +42,6 @@ for command in (
     check,
     new_policy,
     train_pair,
-    train_head,
+    *offered_commands(),
 ):
     main.add_command(command)

@@ -5,13 +5,16 @@ Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted.
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
 import click
 
 from stopkit.errors import InputError, StopkitError
 
+COMMANDS = "stopkit.commands"
+"""The entry-point group of commands that other packages offer."""
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -37,6 +40,25 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+def offered_commands() -> Iterator[click.Command]:
+    """The commands of other packages, which name them in the entry-point group `stopkit.commands`.
+
+    One that cannot be imported breaks no other: called, it says why.
+    """
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
+        try:
+            yield entry.load()
+        except Exception as error:
+            yield _broken(entry, f"{type(error).__name__}: {error}")
+
+
+def _broken(entry: EntryPoint, reason: str) -> Command:
+    def fail() -> NoReturn:
+        raise StopkitError(f"stopkit {entry.name}: {entry.value} cannot be loaded: {reason}")
+
+    return Command(entry.name, callback=fail, help=f"Cannot be loaded: {reason}")
 
 
 class App(Group):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from pydantic import BaseModel
 
 from stopkit.errors import InputError
 
@@ -57,6 +58,27 @@ def sampling_options(function: Function) -> Function:
 def drawing_options(function: Function) -> Function:
     """Those of them that say how tokens are drawn, and how many."""
     return _apply(DRAWING_OPTIONS, function)
+
+
+def options_of(fields: type[BaseModel], *names: str) -> Callable[[Function], Function]:
+    """An option for each field of a pydantic model, or for those called `names`, with the field's default and help."""
+
+    def decorate(function: Function) -> Function:
+        chosen = {name: fields.model_fields[name] for name in names or fields.model_fields}
+        for name, field in reversed(chosen.items()):
+            text = f"{field.description}."
+            option = click.option(
+                f"--{name.replace('_', '-')}",
+                type=field.annotation,
+                default=field.default,
+                is_flag=field.annotation is bool,
+                show_default=field.annotation is not bool,
+                help=text[0].upper() + text[1:],
+            )
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def json_option(function: Function) -> Function:

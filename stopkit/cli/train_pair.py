@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import quiet
+from stopkit.cli.options import options_of, quiet
+from stopkit.pair.recipe import ModelSize, Schedule
 
 if TYPE_CHECKING:
-    from stopkit.pair.pair import Recipe, Report
+    from stopkit.pair.pair import OnProgress, Recipe
 
+SHARED_SIZE = ("vocabulary", "context")
+SHARED_SCHEDULE = ("batch", "micro_batch", "learning_rate", "seed")
+"""Fields that both models have in common."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MODELS = {
@@ -38,14 +42,9 @@ def _model_options(function: Function) -> Function:
 @click.option("--include", multiple=True, metavar="GLOB", help="Files to read; can be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Files to leave out; can be repeated.")
 @click.option("--hold-out", multiple=True, metavar="GLOB", help="Files never trained on; can be repeated.")
-@click.option("--vocabulary", type=int, default=4096, show_default=True, help="Tokens of the tokenizer.")
-@click.option("--context", type=int, default=512, show_default=True, help="Longest sequence, tokens.")
+@options_of(ModelSize, *SHARED_SIZE)
 @_model_options
-@click.option("--batch", type=int, default=16, show_default=True, help="Sequences a step.")
-@click.option("--micro-batch", type=int, default=8, show_default=True, help="Sequences a forward; bounds memory.")
-@click.option("--learning-rate", type=float, default=0.01, show_default=True, help="Its peak.")
-@click.option("--compile", is_flag=True, help="torch.compile the target's forward; needs a C++ compiler.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of initialisation and batches.")
+@options_of(Schedule, *SHARED_SCHEDULE, "compile")
 @click.option("--report-every", type=float, default=60.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> None:
@@ -60,9 +59,9 @@ def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> 
 
     recipe = _recipe(options)
     try:
-        with _watch() as report:
+        with _watch() as on_progress:
             made = make_pair(
-                recipe, out, resume=resume, say=click.echo, report=report, report_every_seconds=report_every
+                recipe, out, resume=resume, say=click.echo, on_progress=on_progress, report_every_seconds=report_every
             )
     except KeyboardInterrupt:
         click.echo("Add --resume to go on from the last checkpoint.", err=True)
@@ -72,14 +71,13 @@ def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> 
 
 def _recipe(options: dict[str, Any]) -> "Recipe":
     from stopkit.pair.pair import Recipe
-    from stopkit.pair.training import ModelSize, Schedule
     from stopkit.validation import validated
 
-    common = {name: options[name] for name in ("batch", "micro_batch", "learning_rate", "seed")}
+    common = {name: options[name] for name in SHARED_SCHEDULE}
     sizes, schedules = {}, {}
     for name, defaults in MODELS.items():
         shape = {field: options[f"{name}_{field}"] for field in ("layers", "width", "heads")}
-        shape |= {"vocabulary": options["vocabulary"], "context": options["context"]}
+        shape |= {name: options[name] for name in SHARED_SIZE}
         sizes[name] = validated(ModelSize, shape, name)
         steps, minutes = options[f"{name}_steps"], options[f"{name}_minutes"]
         length = {"steps": steps, "minutes": defaults["minutes"] if steps is None and minutes is None else minutes}
@@ -90,7 +88,7 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
 
 
 @contextmanager
-def _watch() -> "Iterator[Report]":
+def _watch() -> "Iterator[OnProgress]":
     """Show progress live on a terminal, a line a report elsewhere."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -101,7 +99,7 @@ def _watch() -> "Iterator[Report]":
     with Progress(*columns, console=screen, disable=not screen.is_terminal) as live:
         tasks: dict[str, Any] = {}
 
-        def report(name: str, progress: Any, share: float) -> None:
+        def on_progress(name: str, progress: Any, share: float) -> None:
             line = f"{name}: step {progress.step:,}, loss {progress.loss:.3f}, held-out {progress.held_out_loss:.3f}"
             if screen.is_terminal:
                 if name not in tasks:
@@ -110,4 +108,4 @@ def _watch() -> "Iterator[Report]":
             else:
                 click.echo(f"{line}, {share:.0%} done")
 
-        yield report
+        yield on_progress

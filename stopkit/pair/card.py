@@ -13,7 +13,8 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from stopkit.pair.training import ModelSize, Progress, Schedule, spread_windows
+from stopkit.pair.recipe import ModelSize, Schedule
+from stopkit.pair.training import Progress, spread_windows
 from stopkit.sampling import Sampling
 
 TEMPERATURES = (0.0, 0.7, 1.0)

@@ -16,7 +16,8 @@ from stopkit.errors import InputError
 from stopkit.pair import card
 from stopkit.pair.corpus import EXCLUDE, HELD_OUT, Corpus, read_corpus
 from stopkit.pair.tokenizer import encode_documents, train_tokenizer
-from stopkit.pair.training import ModelSize, Progress, Schedule, train
+from stopkit.pair.recipe import ModelSize, Schedule
+from stopkit.pair.training import Progress, train
 
 ORDER = ("draft", "target")
 """The draft is done in minutes and shows early whether the corpus is right."""
@@ -26,7 +27,8 @@ STANDARD_LIBRARY_LICENCE = (
 )
 OTHER_LICENCE = "The files that the models were trained on have licences of their own."
 
-Report = Callable[[str, Progress, float], None]
+OnProgress = Callable[[str, Progress, float], None]
+"""Called with a model's name, where its training stands, and the share of it that is behind."""
 
 
 class Recipe(BaseModel):
@@ -58,7 +60,7 @@ def make_pair(
     *,
     resume: bool = False,
     say: Callable[[str], None] = lambda text: None,
-    report: Report = lambda name, progress, share: None,
+    on_progress: OnProgress = lambda name, progress, share: None,
     report_every_seconds: float = 60.0,
 ) -> Path:
     """Train the pair in `folder` and return where it lies, `folder/pair`.
@@ -95,7 +97,7 @@ def make_pair(
             tokenizer.eos_token_id,
             folder / name,
             resume=resume,
-            report=lambda progress, share, name=name: report(name, progress, share),  # type: ignore[misc]
+            report=lambda progress, share, name=name: on_progress(name, progress, share),  # type: ignore[misc]
             report_every_seconds=report_every_seconds,
         )
         model.half().save_pretrained(folder / "pair" / name)

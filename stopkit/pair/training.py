@@ -11,77 +11,35 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stopkit.pair.recipe import ModelSize, Schedule
+
 BFLOAT16 = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
 """Whether the processor is likely to compute in bfloat16 itself; one that does not is several times slower in it."""
 
 
-class ModelSize(BaseModel):
-    """Shape of a Llama-type model with tied embeddings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layers: int = Field(ge=1, description="transformer layers")
-    width: int = Field(ge=16, description="hidden size")
-    heads: int = Field(ge=1, description="attention heads")
-    context: int = Field(default=512, ge=16, description="longest sequence, tokens; also the training window")
-    vocabulary: int = Field(default=4096, ge=260, description="tokens of the tokenizer")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be a multiple of twice the {self.heads} heads")
-        return self
-
-    def build(self, end_of_text: int) -> LlamaForCausalLM:
-        """A freshly initialised model; seed torch before calling."""
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=self.vocabulary,
-                hidden_size=self.width,
-                intermediate_size=-(-self.width * 8 // 3 // 32) * 32,
-                num_hidden_layers=self.layers,
-                num_attention_heads=self.heads,
-                max_position_embeddings=self.context,
-                tie_word_embeddings=True,
-                bos_token_id=end_of_text,
-                eos_token_id=end_of_text,
-                pad_token_id=end_of_text,
-            )
+def build(size: ModelSize, end_of_text: int) -> LlamaForCausalLM:
+    """A freshly initialised model; seed torch before calling."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=size.vocabulary,
+            hidden_size=size.width,
+            intermediate_size=-(-size.width * 8 // 3 // 32) * 32,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.heads,
+            max_position_embeddings=size.context,
+            tie_word_embeddings=True,
+            bos_token_id=end_of_text,
+            eos_token_id=end_of_text,
+            pad_token_id=end_of_text,
         )
-
-
-class Schedule(BaseModel):
-    """How long and how fast to train; whichever of `steps` and `minutes` runs out first ends the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    steps: int | None = Field(default=None, ge=1, description="optimizer steps")
-    minutes: float | None = Field(default=None, gt=0, description="wall time, minutes, evaluation included")
-    batch: int = Field(default=16, ge=1, description="sequences a step")
-    micro_batch: int = Field(default=8, ge=1, description="sequences a forward; bounds memory")
-    learning_rate: float = Field(default=4e-3, gt=0, description="peak; linear warm-up, then linear decay to zero")
-    warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the run spent warming up")
-    seed: int = Field(default=0, ge=0, description="seed of initialisation and batches")
-    compile: bool = Field(default=False, description="torch.compile the forward; needs a C++ compiler")
-
-    def progress(self, step: int, seconds: float) -> float:
-        """Share of the run that is behind us, from 0 to 1."""
-        shares = [step / self.steps if self.steps else 0.0, seconds / 60 / self.minutes if self.minutes else 0.0]
-        return min(1.0, max(shares))
-
-    def rate(self, progress: float) -> float:
-        """Learning rate at this share of the run."""
-        rising = progress / self.warmup if self.warmup else 1.0
-        return self.learning_rate * min(1.0, rising, (1 - progress) / (1 - self.warmup))
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +70,7 @@ def train(
     `report(progress, share)` is called about every `report_every_seconds` and at the end, after a checkpoint.
     """
     torch.manual_seed(schedule.seed)
-    model = size.build(end_of_text)
+    model = build(size, end_of_text)
     optimizers = _optimizers(model)
     checkpoint = folder / "checkpoint"
     progress = Progress(0, 0.0, 0, math.nan, math.nan)

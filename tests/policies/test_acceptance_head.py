@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from stopkit import DraftController, Drawn, InputError, Signals, load_policy
-from stopkit.head.head import AcceptanceHead, load_head, read_card, save_head
+from stopkit_policies.head.network import HeadNetwork, load_head, read_card, save_head
 from stopkit.kinds import as_block
 from tests.policies.blocks import HUNDREDTHS, blocks
 from tests.policies.lockstep import VOCABULARY, Run, agree, runs
@@ -23,7 +23,7 @@ CARD = {"trained_on": [0, 1]}
 def written(path: Path, width: int = VOCABULARY, layers: int = 2, seed: int = 0) -> Path:
     """A head with random weights, large enough for its answers to differ."""
     torch.manual_seed(seed)
-    head = AcceptanceHead(width, layers)
+    head = HeadNetwork(width, layers)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.mul_(3)
@@ -118,12 +118,12 @@ def test_other_files_are_no_heads(tmp_path: Path) -> None:
     assert "is not a whole safetensors file" in reason()
     save_file({"out.weight": torch.zeros(1, 3)}, path)
     assert "holds no acceptance head" in reason()
-    head = AcceptanceHead(3, 1)
+    head = HeadNetwork(3, 1)
     with torch.no_grad():
         head.out.bias.fill_(torch.nan)
     save_head(head, CARD, path)
     assert "NaN or infinite" in reason()
-    head = AcceptanceHead(3, 1)
+    head = HeadNetwork(3, 1)
     head.blocks[0] = torch.nn.Linear(3, 2)
     save_head(head, CARD, path)
     assert "blocks.0.bias is [2] where the head has [3]" in reason()

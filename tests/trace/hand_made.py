@@ -14,7 +14,7 @@ WIDTH = 4
 
 def telling_trace(path: Path, sequences: int = 5, tokens: int = 24, longest: int = 4, hidden: bool = True) -> Path:
     """The first number of the state that has read a token says whether it is accepted; the others are noise."""
-    model = {"model": "made by hand"}
+    model = {"name": "made by hand"}
     metadata = Metadata(
         target=model,
         draft=model,

@@ -10,13 +10,15 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from stopkit import State, StoppingPolicy, load_policy
+from stopkit import Engine, State, StoppingPolicy, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
+from stopkit.generation import GenerationOptions
 from stopkit.policy import Drawn, RoundContext, RoundOutcome
 from stopkit.signals import Signals
 from stopkit.trace.bounds import bounds
 from stopkit.trace.comparison import servable
+from stopkit.trace.recording import Recording
 from stopkit.trace.replay import replay
 from stopkit.trace.report.calibration import BINS, Bin, calibration, calibrations
 from stopkit.trace.report.estimates import estimates
@@ -28,7 +30,7 @@ from stopkit.trace.report.speed import styles
 from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import spread, ticks
 from stopkit.trace.trace import Trace
-from tests.trace.hand_made import telling_trace
+from tests.trace.conftest import PROMPTS
 
 POLICIES = ["static", "adaedl", "max_probability", "joint_confidence", "ema_length:warmup=0,update_every=1"]
 COSTS = [FixedCosts(draft_step=c, verify=1.0, verify_token=v) for v in (0.02, 0.15) for c in (0.05, 0.1, 0.4)]
@@ -36,8 +38,14 @@ BOUND_ROWS = {"hindsight", "clairvoyant", "best static length", "autoregressive"
 
 
 @pytest.fixture(scope="module")
-def trace(tmp_path_factory: pytest.TempPathFactory) -> Trace:
-    return Trace.open(telling_trace(tmp_path_factory.mktemp("trace") / "t.parquet", tokens=40))
+def trace(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Trace:
+    """A recording of small models, with all that `stopkit trace record` writes."""
+    path = tmp_path_factory.mktemp("trace") / "t.parquet"
+    options = GenerationOptions(temperature=0.8, max_new_tokens=40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stopkit_engines.hf.timing.REPEATS", 1)
+        Recording(engine=engine, prompts=PROMPTS, options=options, max_draft=4, hidden_state=True).run(path)
+    return Trace.open(path)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,12 @@ def study(trace: Trace) -> Study:
 @pytest.fixture(scope="module")
 def html(study: Study) -> str:
     return page(study, {"hardware": {"cpu": "<a & b>"}})
+
+
+def test_the_heading_names_both_models(html: str, trace: Trace) -> None:
+    heading = re.sub(r"<[^>]+>", "", re.search(r"<h1>(.*?)</h1>", html)[1])  # type: ignore[index]
+    assert heading == f"{trace.metadata.draft['name']} drafts for {trace.metadata.target['name']}"
+    assert "LlamaForCausalLM" in heading
 
 
 class Reader(HTMLParser):

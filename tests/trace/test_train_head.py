@@ -11,9 +11,10 @@ from torch.nn.functional import binary_cross_entropy
 from stopkit import InputError, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
-from stopkit.head.examples import Examples
-from stopkit.head.head import AcceptanceHead, load_head, read_card, save_head
-from stopkit.head.training import Epoch, HeadRecipe, train_head
+from stopkit_policies.head.examples import Examples
+from stopkit_policies.head.network import HeadNetwork, load_head, read_card, save_head
+from stopkit_policies.head.recipe import HeadRecipe
+from stopkit_policies.head.training import Epoch, train_head
 from stopkit.trace.replay import replay
 from stopkit.trace.trace import Trace
 from tests.trace.hand_made import WIDTH, telling_trace
@@ -160,7 +161,7 @@ def test_wrong_options(trace: Trace, arguments: list[str], line: str) -> None:
 
 
 def test_a_head_of_another_width_is_wrong_input(trace: Trace, tmp_path: Path) -> None:
-    save_head(AcceptanceHead(WIDTH + 1, 1), {}, tmp_path / "wide.safetensors")
+    save_head(HeadNetwork(WIDTH + 1, 1), {}, tmp_path / "wide.safetensors")
     arguments = ["trace", "replay", trace.path, "--policy", f"acceptance_head:weights={tmp_path / 'wide.safetensors'}"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2

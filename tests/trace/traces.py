@@ -37,8 +37,8 @@ def write(path: Path, sequences: Sequence[Sequence[Start]], timings: Timings | N
     """A trace of sequences of these starts at `path`; scores are drawn by chance."""
     chance = torch.Generator().manual_seed(seed)
     metadata = Metadata(
-        target={},
-        draft={},
+        target={"name": "chance"},
+        draft={"name": "chance"},
         tokenizer="",
         prompts="",
         sequences=len(sequences),

@@ -36,7 +36,7 @@ def _models(study: Study) -> str:
 
 def _model(model: Mapping[str, Any]) -> str:
     """A model's name, without the folders of the machine that recorded."""
-    return str(model.get("model", "a model")).rstrip("/").rpartition("/")[2]
+    return str(model["name"]).rstrip("/").rpartition("/")[2]
 
 
 def _first_beta(study: Study) -> float:

@@ -7,32 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stopkit.errors import InputError
-from stopkit.head.examples import Examples
-from stopkit.head.head import AcceptanceHead
 from stopkit.trace.trace import Trace
-
-
-class HeadRecipe(BaseModel):
-    """How a head is trained. Weights, mixing ratio and layers are those of SpecDec++."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layers: int = Field(default=3, ge=0, le=64, description="residual blocks")
-    rejection_weight: float = Field(default=6.0, gt=0, le=1000, description="weight of a rejection in the loss")
-    mixing_ratio: float = Field(
-        default=0.15, gt=0, lt=1, description="share of the loss on tokens that follow the target's own"
-    )
-    validation: float = Field(default=0.2, gt=0, lt=1, description="share of the sequences that only judge the head")
-    epochs: int = Field(default=20, ge=1, le=10000, description="passes over the examples")
-    batch: int = Field(default=256, ge=1, description="examples a step")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1, description="its peak; decays to zero as a cosine")
-    weight_decay: float = Field(default=0.01, ge=0, le=1, description="of AdamW")
-    seed: int = Field(default=0, ge=0, description="of the split, the initial weights and the batches")
+from stopkit_policies.head.examples import Examples
+from stopkit_policies.head.network import HeadNetwork
+from stopkit_policies.head.recipe import HeadRecipe
 
 
 @dataclass(frozen=True)
@@ -48,19 +30,19 @@ class Epoch:
 class TrainedHead:
     """The head of the best epoch, by its validation loss, and its card."""
 
-    head: AcceptanceHead
+    head: HeadNetwork
     card: dict[str, Any]
 
 
-def train_head(trace: Trace, recipe: HeadRecipe, report: Callable[[Epoch], None] = lambda epoch: None) -> TrainedHead:
-    """Train on some sequences of `trace`, watch the others; `report` is called after every pass.
+def train_head(trace: Trace, recipe: HeadRecipe, on_epoch: Callable[[Epoch], None] = lambda epoch: None) -> TrainedHead:
+    """Train on some sequences of `trace`, watch the others; `on_epoch` is called after every pass.
 
     Raises InputError if the trace has no hidden states or too few sequences.
     """
     torch.manual_seed(recipe.seed)
     held_out, others = _split(trace, recipe)
     training, watched = (Examples.of(trace.select(rows), recipe.mixing_ratio) for rows in (others, held_out))
-    head = AcceptanceHead(training.hidden_state.shape[1], recipe.layers)
+    head = HeadNetwork(training.hidden_state.shape[1], recipe.layers)
     constant = torch.full((len(watched),), _constant(training, recipe.rejection_weight))
     epochs = [Epoch(0, math.nan, float(_loss(constant, watched, recipe.rejection_weight)))]
     best = copy.deepcopy(head)
@@ -82,7 +64,7 @@ def train_head(trace: Trace, recipe: HeadRecipe, report: Callable[[Epoch], None]
         epochs.append(Epoch(number, float(torch.stack(losses).mean()), watched_loss))
         if watched_loss <= min(epoch.validation_loss for epoch in epochs[1:]):
             best = copy.deepcopy(head)
-        report(epochs[-1])
+        on_epoch(epochs[-1])
     return TrainedHead(best.requires_grad_(False).eval(), _card(trace, recipe, epochs, others, held_out))
 
 

@@ -1,4 +1,4 @@
-"""The head of SpecDec++ (arXiv 2405.19715) and the file that it lives in.
+"""The network of SpecDec++ (arXiv 2405.19715) and the file that it lives in.
 
 A file is safetensors: the weights by name, and in its metadata a card that says what they were trained on. Nothing in
 it is code.
@@ -20,7 +20,7 @@ PICKLES = (b"\x80", b"PK\x03\x04")
 """How a pickle begins, and the archive that `torch.save` puts one in."""
 
 
-class AcceptanceHead(nn.Module):
+class HeadNetwork(nn.Module):
     """Residual blocks x + SiLU(W·x + b) over the hidden state, then one logit.
 
     In the source's code one block is applied `layers` times; here each has weights of its own.
@@ -41,18 +41,18 @@ class AcceptanceHead(nn.Module):
         return self.out(x).squeeze(-1)  # type: ignore[no-any-return]
 
 
-def save_head(head: AcceptanceHead, card: Mapping[str, Any], path: Path) -> None:
+def save_head(head: HeadNetwork, card: Mapping[str, Any], path: Path) -> None:
     """Write the head's weights and its card (ready for JSON)."""
     weights = {name: value.detach().contiguous() for name, value in head.state_dict().items()}
     document = {"format": FORMAT, "version": VERSION, "card": json.dumps(card, ensure_ascii=False)}
     save_file(weights, path, metadata=document)
 
 
-def load_head(path: Path) -> AcceptanceHead:
+def load_head(path: Path) -> HeadNetwork:
     """The head in a file, on the CPU. Raises ValueError with what is wrong with the file, and what would be right."""
     weights, _ = _read(path)
     width = weights["out.weight"].shape[1]
-    head = AcceptanceHead(width, sum(name.startswith("blocks.") for name in weights) // 2)
+    head = HeadNetwork(width, sum(name.startswith("blocks.") for name in weights) // 2)
     expected = {name: value.shape for name, value in head.state_dict().items()}
     for name in sorted(expected.keys() | weights.keys()):
         found = weights[name].shape if name in weights else None

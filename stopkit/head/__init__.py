@@ -1,1 +1,0 @@
-"""A trained head: from the draft's hidden state to the probability that its newest token is accepted."""
