@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from stopkit.errors import InputError
 from stopkit.pair import card
 from stopkit.pair.corpus import EXCLUDE, HELD_OUT, Corpus, read_corpus
-from stopkit.pair.tokenizer import encode_documents, train_tokenizer
 from stopkit.pair.recipe import ModelSize, Schedule
+from stopkit.pair.tokenizer import encode_documents, train_tokenizer
 from stopkit.pair.training import Progress, train
 
 ORDER = ("draft", "target")

@@ -32,7 +32,7 @@ class Schedule(BaseModel):
     minutes: float | None = Field(default=None, gt=0, description="wall time, minutes, evaluation included")
     batch: int = Field(default=16, ge=1, description="sequences a step")
     micro_batch: int = Field(default=8, ge=1, description="sequences a forward; bounds memory")
-    learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate; linear warm-up, then linear decay to zero")
+    learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate; linear warm-up and decay to zero")
     warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the run spent warming up")
     seed: int = Field(default=0, ge=0, description="seed of initialisation and batches")
     compile: bool = Field(default=False, description="torch.compile the forward; needs a C++ compiler")

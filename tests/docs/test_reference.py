@@ -14,6 +14,7 @@ import pytest
 import stopkit
 from stopkit.cli import main
 from stopkit.generation import GenerationOptions
+from stopkit.kinds import distribution_of
 from stopkit.plugins import registry
 from stopkit.testing.for_engines import ENGINE_CHECKS
 from stopkit.testing.for_policies import POLICY_CHECKS

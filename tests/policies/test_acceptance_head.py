@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from stopkit import DraftController, Drawn, InputError, Signals, load_policy
-from stopkit_policies.head.network import HeadNetwork, load_head, read_card, save_head
 from stopkit.kinds import as_block
+from stopkit_policies.head.network import HeadNetwork, load_head, read_card, save_head
 from tests.policies.blocks import HUNDREDTHS, blocks
 from tests.policies.lockstep import VOCABULARY, Run, agree, runs
 

@@ -11,12 +11,12 @@ from torch.nn.functional import binary_cross_entropy
 from stopkit import InputError, load_policy
 from stopkit.cli import main
 from stopkit.costs import FixedCosts
+from stopkit.trace.replay import replay
+from stopkit.trace.trace import Trace
 from stopkit_policies.head.examples import Examples
 from stopkit_policies.head.network import HeadNetwork, load_head, read_card, save_head
 from stopkit_policies.head.recipe import HeadRecipe
 from stopkit_policies.head.training import Epoch, train_head
-from stopkit.trace.replay import replay
-from stopkit.trace.trace import Trace
 from tests.trace.hand_made import WIDTH, telling_trace
 
 SMALL = HeadRecipe(layers=1, epochs=40, batch=64, learning_rate=0.01)
