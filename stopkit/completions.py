@@ -1,7 +1,6 @@
-"""Run batches of prompts through an engine and turn every completion into a row."""
+"""Run prompts that a user wrote through an engine, and turn every completion into a row."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 from stopkit.engine import Engine
@@ -11,8 +10,6 @@ from stopkit.policy import StoppingPolicy
 from stopkit.prompts import Batch
 from stopkit.state import State
 
-Done = tuple[Batch, GenerationResult]
-
 
 def complete(
     engine: Engine,
@@ -21,40 +18,31 @@ def complete(
     options: GenerationOptions,
     on_piece: Callable[[Piece], None] | None = None,
     state: State | None = None,
+    batch_size: int | None = None,
 ) -> GenerationResult:
-    """Generate for one batch; an InputError about a prompt says where that prompt was written."""
+    """Generate for the prompts of `batch`; an InputError about a prompt says where that prompt was written.
+
+    They decode side by side, or `batch_size` of them at a time.
+    """
     fields = options.model_dump()
     try:
-        return engine.generate(batch.texts, policy, seeds=batch.seeds, on_piece=on_piece, state=state, **fields)
+        return engine.generate(
+            batch.texts,
+            policy,
+            seeds=batch.seeds,
+            on_piece=on_piece,
+            state=state,
+            batch_size=batch_size,
+            **fields,
+        )
     except InputError as error:
         raise batch.place(error) from error
 
 
-def complete_all(
-    engine: Engine,
-    policy: StoppingPolicy,
-    parts: Sequence[Batch],
-    options: GenerationOptions,
-    on_piece: Callable[[Piece], None] | None = None,
-    state: State | None = None,
-) -> Iterator[Done]:
-    """Every batch with its result, in order. What stops a batch early is raised after its partial result was given.
-
-    The first batch continues from `state`, each later one from what outlived the batch before.
-    """
-    for batch in parts:
-        try:
-            result = complete(engine, policy, batch, options, on_piece, state)
-            state = result.state.outlived()
-        except BaseException as stopped:
-            if partial := getattr(stopped, "partial", None):
-                yield batch, partial
-            raise
-        yield batch, result
-
-
-def rows(name: str, engine: Engine, options: GenerationOptions, batch_size: int, done: Sequence[Done]) -> list[Any]:
-    """A row for every completion. Forwards and seconds are those of the batch that it was part of.
+def rows(
+    name: str, engine: Engine, options: GenerationOptions, batch_size: int, batch: Batch, result: GenerationResult
+) -> list[dict[str, Any]]:
+    """A row for every completion that was begun. Forwards and seconds are those of the rounds that it took part in.
 
     `tokens` counts them, as everywhere; `token_ids` are the tokens.
     """
@@ -65,17 +53,12 @@ def rows(name: str, engine: Engine, options: GenerationOptions, batch_size: int,
             "temperature": options.temperature,
             "batch_size": batch_size,
             "speedup": None,
-            **replace(
-                continuation.stats,
-                draft_forwards=result.stats.draft_forwards,
-                target_forwards=result.stats.target_forwards,
-                seconds=result.stats.seconds,
-            ).as_dict(),
+            **(continuation.stats + continuation.shared).as_dict(),
             "prompt": prompt.text,
             "text": continuation.text,
             "token_ids": continuation.tokens,
             "finish_reason": continuation.finish_reason,
         }
-        for batch, result in done
         for prompt, continuation in zip(batch.prompts, result.continuations, strict=True)
+        if continuation.tokens
     ]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stopkit.conditions import conditions as current_conditions
 from stopkit.statistics import Statistics
 
 Row = Mapping[str, Any]
@@ -111,3 +112,16 @@ def write_json(path: str, conditions: Row, rows: Sequence[Row]) -> None:
         sys.stdout.write(document + "\n")
     else:
         Path(path).write_text(document + "\n", encoding="utf-8")
+
+
+def show_table(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[Column],
+    json_file: str | None,
+    json_rows: Sequence[dict[str, Any]] | None = None,
+) -> None:
+    """Print `rows`, and write `json_rows` (or `rows`) to the JSON file; only that if it is standard output."""
+    if json_file != "-":
+        console().print(table(rows, columns))
+    if json_file:
+        write_json(json_file, current_conditions(), json_rows if json_rows is not None else rows)

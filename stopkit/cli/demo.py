@@ -27,7 +27,7 @@ def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str |
     from stopkit.cli.measuring import held_out, measure
     from stopkit.cli.screen import Screen
     from stopkit.compare import DEFAULT_POLICIES, Comparison, named_policies
-    from stopkit.completions import complete_all
+    from stopkit.completions import complete
     from stopkit.prompts import batches
 
     prompts = held_out(prompts_count)
@@ -40,7 +40,5 @@ def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str |
     options = chosen.generation.model_copy(update={"temperature": TEMPERATURES[0]})
     screen = Screen(prompts[:1], chosen.engine.token_texts)
     screen.open(f"{SHOWN}, temperature {options.temperature:g}", prompts[0].text)
-    parts = batches(prompts[:1], 1, options.seed)
-    for _, result in complete_all(chosen.engine, policies[SHOWN], parts, options, screen.write):
-        screen.close(result.continuations[0])
-    screen.end()
+    (batch,) = batches(prompts[:1], 1, options.seed)
+    screen.close(complete(chosen.engine, policies[SHOWN], batch, options, screen.write))

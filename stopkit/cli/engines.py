@@ -12,11 +12,10 @@ def engines(json_file: str | None) -> None:
     """List the installed engines."""
     import inspect
 
-    from stopkit.cli.listing import show_table
     from stopkit.kinds import distribution_of
     from stopkit.plugins import registry
     from stopkit.schema import source_file
-    from stopkit.tables import text
+    from stopkit.tables import show_table, text
 
     rows = [
         {

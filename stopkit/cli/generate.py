@@ -1,12 +1,15 @@
 """`stopkit generate`: continue prompts, show the text as it is accepted, then the statistics."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stopkit.cli.app import Command
 from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options, writable
+
+if TYPE_CHECKING:
+    from stopkit.generation import GenerationResult
 
 FILE = click.Path(path_type=Path)
 
@@ -36,7 +39,8 @@ def generate(
 ) -> None:
     """Continue prompts by speculative decoding.
 
-    The text goes to standard output as it is accepted, statistics to standard error. A config file's sections are
+    The text goes to standard output as it is accepted, statistics to standard error. --batch-size prompts decode side
+    by side, and whenever one is done the next takes its place. A config file's sections are
     [policy], [engine] and [generation]. A state that is loaded goes on prompt by prompt if there are as many, else with
     what the policy carries over.
     """
@@ -45,29 +49,30 @@ def generate(
 
     from stopkit import state_file
     from stopkit.cli.screen import Screen
-    from stopkit.completions import Done, complete_all, rows
+    from stopkit.completions import complete, rows
     from stopkit.conditions import conditions
     from stopkit.prompts import batches
-    from stopkit.statistics import total
     from stopkit.tables import summary, write_json
 
     state = state_file.load_state(load_state, chosen.policy) if load_state else None
-    parts = batches(prompts, batch_size, chosen.generation.seed)
+    (batch,) = batches(prompts, len(prompts), chosen.generation.seed)
     screen = Screen(prompts, chosen.engine.token_texts if show_origin else None, silent=json_file == "-")
-    live = screen.write if batch_size == 1 else None  # completions side by side are shown when they are done
-    done: list[Done] = []
-    try:
-        for batch, result in complete_all(chosen.engine, chosen.policy, parts, chosen.generation, live, state):
-            done.append((batch, result))
-            for continuation in result.continuations:
-                screen.close(continuation)
-    finally:
-        if done:
-            screen.end()
-            click.echo(summary(total([result.stats for _, result in done])), err=True)
-        if done and save_state:
-            state_file.save_state(save_state, chosen.policy, done[-1][1].state)
-        if done and json_file:
+
+    def finish(result: "GenerationResult") -> None:
+        """Show, save and write what there is."""
+        screen.close(result)
+        click.echo(summary(result.stats), err=True)
+        if save_state:
+            state_file.save_state(save_state, chosen.policy, result.state)
+        if json_file:
             name = policy or (str(config) if config else chosen.policy.kind)
-            made = rows(name, chosen.engine, chosen.generation, batch_size, done)
-            write_json(json_file, conditions(**chosen.as_dict()), made)
+            completed = rows(name, chosen.engine, chosen.generation, batch_size, batch, result)
+            write_json(json_file, conditions(**chosen.as_dict()), completed)
+
+    try:
+        result = complete(chosen.engine, chosen.policy, batch, chosen.generation, screen.write, state, batch_size)
+    except BaseException as stopped:
+        if partial := getattr(stopped, "partial", None):
+            finish(partial)
+        raise
+    finish(result)

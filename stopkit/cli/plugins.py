@@ -12,9 +12,8 @@ from stopkit.cli.options import json_option
 @json_option
 def plugins(json_file: str | None) -> None:
     """List the plug-ins, and why any is disabled."""
-    from stopkit.cli.listing import show_table
     from stopkit.plugins import registry
-    from stopkit.tables import text
+    from stopkit.tables import show_table, text
 
     rows = [{**asdict(plugin), "state": "disabled" if plugin.problem else "loaded"} for plugin in registry().plugins]
     columns = [text(title, title) for title in ("name", "distribution", "reference", "state", "problem")]

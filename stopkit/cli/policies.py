@@ -16,9 +16,8 @@ def policies(context: click.Context, json_file: str | None) -> None:
     """List the installed policies; show one."""
     if context.invoked_subcommand:
         return
-    from stopkit.cli.listing import show_table
     from stopkit.plugins import registry
-    from stopkit.tables import text
+    from stopkit.tables import show_table, text
 
     columns = (text("kind", "kind"), text("rule", "formula"), text("from", "distribution"))
     show_table([_about(cls) for cls in registry().policies.values()], columns, json_file)
@@ -29,11 +28,10 @@ def policies(context: click.Context, json_file: str | None) -> None:
 @json_option
 def show(kind: str, json_file: str | None) -> None:
     """Fields, formula and source of the policy KIND."""
-    from stopkit.cli.listing import show_table
     from stopkit.plugins import registry
     from stopkit.schema import fields, source_file
     from stopkit.spec import ALIASES
-    from stopkit.tables import console, text
+    from stopkit.tables import console, show_table, text
 
     cls = registry().policy(str(ALIASES.get(kind, {"kind": kind})["kind"]))
     about = {**_about(cls), "signals": sorted(cls.signals), "file": source_file(cls)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from stopkit.generation import Continuation, Piece
+from stopkit.generation import GenerationResult, Piece
 from stopkit.origins import OriginStream, legend, paint
 from stopkit.prompts import WrittenPrompt
 from stopkit.tables import console
@@ -13,19 +13,24 @@ TITLE_WIDTH = 60
 
 
 class Screen:
-    """Shows the completions of `prompts` in order; with `token_texts`, where every token came from."""
+    """Shows the completions of `prompts` in order; with `token_texts`, where every token came from.
+
+    The first that is not done is shown as it grows; what comes of later ones waits until it is their turn.
+    """
 
     def __init__(self, prompts: Sequence[WrittenPrompt], token_texts: TokenTexts | None, silent: bool = False) -> None:
         self._console = console()
         self._silent = silent
         self._titles = [f"{prompt.where}: {_first_line(prompt.text)}" for prompt in prompts] if len(prompts) > 1 else []
         self._token_texts = token_texts
-        self._begin()
+        self._waiting: dict[int, list[Piece]] = {}
+        self._current = -1
+        self._next()
 
-    def _begin(self) -> None:
+    def _next(self) -> None:
+        self._current += 1
         self._origins = OriginStream(self._token_texts or (lambda tokens: [""] * len(tokens)))
         self._tokens = self._characters = 0
-        self._open = False
 
     def open(self, title: str, prompt: str) -> None:
         """Show a title and the prompt that the next completion continues."""
@@ -33,30 +38,42 @@ class Screen:
         self._console.out(prompt, style="dim", end="", highlight=False)
 
     def write(self, piece: Piece) -> None:
-        """Show what was added to the current completion."""
+        """Take what a completion has gained."""
+        self._waiting.setdefault(piece.sequence, []).append(piece)
+        while pieces := self._waiting.pop(self._current, []):
+            for waited in pieces:
+                self._show(waited)
+            if pieces[-1].finish_reason is None:
+                return
+            self._end_line()
+
+    def close(self, result: GenerationResult) -> None:
+        """Show what is left, of completions that were not finished too, and what the looks of tokens mean."""
+        for done in result.continuations[self._current :]:
+            if done.tokens:
+                rest = slice(self._tokens, None)
+                text = done.text[self._characters :]
+                self._show(Piece(self._current, done.tokens[rest], done.origins[rest], text, done.finish_reason))
+                self._end_line()
+            else:
+                self._next()
+        if self._token_texts and not self._silent:
+            self._console.out("")
+            legend(self._console)
+
+    def _show(self, piece: Piece) -> None:
         if self._silent:
             return
-        if not self._open and self._titles:
-            self._console.out(f"── {self._titles.pop(0)}", style="dim", highlight=False)
-        self._open = True
+        if not self._tokens and self._titles:
+            self._console.out(f"── {self._titles[self._current]}", style="dim", highlight=False)
         paint(self._origins.push(piece), self._console)
         self._tokens += len(piece.tokens)
         self._characters += len(piece.text)
 
-    def close(self, done: Continuation) -> None:
-        """Show what is left of the current completion; the next one follows."""
-        rest = slice(self._tokens, None)
-        text = done.text[self._characters :]
-        self.write(Piece(0, done.tokens[rest], done.origins[rest], text, done.finish_reason))
+    def _end_line(self) -> None:
         if not self._silent:
             self._console.out("")
-        self._begin()
-
-    def end(self) -> None:
-        """Say what the looks of tokens mean, if they have any."""
-        if self._token_texts and not self._silent:
-            self._console.out("")
-            legend(self._console)
+        self._next()
 
 
 def _first_line(text: str) -> str:
