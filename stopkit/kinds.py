@@ -1,5 +1,6 @@
 """`Kind`: the common ground of policies and engines, which a config names by their kind."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,13 @@ class Kind(BaseModel):
 def as_block(configured: Kind) -> dict[str, Any]:
     """The table that makes the same policy or engine, ready for JSON."""
     return {"kind": configured.kind, **configured.model_dump(mode="json")}
+
+
+def without_unset(tree: Any) -> Any:
+    """`tree` without what is None, which TOML cannot say."""
+    if isinstance(tree, Mapping):
+        return {str(name): without_unset(value) for name, value in tree.items() if value is not None}
+    return [without_unset(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def distribution_of(cls: type) -> str:

@@ -1,11 +1,10 @@
 """A comparison on the command line: live progress, then the table and the JSON, whatever happened in between."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
+from stopkit.cli.progress import progress_bar
 from stopkit.compare import Comparison, Repeat, outside_forwards
 from stopkit.conditions import conditions
 from stopkit.config import Config
@@ -29,8 +28,9 @@ def measure(
     done: list[Repeat] = []
     began = time.monotonic()
     try:
-        with _progress(comparison, repeats) as tick:
-            for repeat in comparison.repeats(config.engine, repeats, tick):
+        columns = MofNCompleteColumn(), TimeElapsedColumn()
+        with progress_bar("warming up", comparison.runs * repeats, *columns) as update:
+            for repeat in comparison.repeats(config.engine, repeats, lambda name: update(advance=1, description=name)):
                 done.append(repeat)
                 spent = time.monotonic() - began
                 if most_seconds and spent * (len(done) + 1) / len(done) > most_seconds:
@@ -58,12 +58,3 @@ def _report(comparison: Comparison, config: Config, done: list[Repeat], json_fil
             "prompts": len(comparison.prompts),
         }
         write_json(json_file, conditions(**asked), rows)
-
-
-@contextmanager
-def _progress(comparison: Comparison, repeats: int) -> Iterator[Callable[[str], None]]:
-    screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("warming up", total=comparison.runs * repeats)
-        yield lambda name: progress.update(task, advance=1, description=name)

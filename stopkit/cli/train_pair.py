@@ -89,23 +89,19 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
 
 @contextmanager
 def _watch() -> "Iterator[OnProgress]":
-    """Show progress live on a terminal, a line a report elsewhere."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    """Show progress live on a terminal, a line a report elsewhere; a line for every model that is done in any case."""
+    from rich.progress import TaskProgressColumn, TimeElapsedColumn
 
+    from stopkit.cli.progress import progress_bar
     from stopkit.tables import console
 
-    screen = console()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as live:
-        tasks: dict[str, Any] = {}
+    silent = not console(stderr=True).is_terminal
+    with progress_bar("", 1.0, TaskProgressColumn(), TimeElapsedColumn()) as update:
 
         def on_progress(name: str, progress: Any, share: float) -> None:
             line = f"{name}: step {progress.step:,}, loss {progress.loss:.3f}, held-out {progress.held_out_loss:.3f}"
-            if screen.is_terminal:
-                if name not in tasks:
-                    tasks[name] = live.add_task(name, total=1.0)
-                live.update(tasks[name], completed=share, description=line)
-            else:
+            update(completed=share, description=line)
+            if silent or share >= 1:
                 click.echo(f"{line}, {share:.0%} done")
 
         yield on_progress

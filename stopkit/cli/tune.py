@@ -1,7 +1,5 @@
 """`stopkit tune`: search a policy's fields on a recording, and write the config file of the best."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +56,9 @@ def tune(
     if out.suffix != ".toml":
         raise click.BadParameter(f"{out}: a config file in TOML ends in .toml.", param_hint="'--out'")
 
+    from rich.progress import MofNCompleteColumn, TimeElapsedColumn
+
+    from stopkit.cli.progress import progress_bar
     from stopkit.trace.comparison import named
     from stopkit.trace.space import space
     from stopkit.trace.tuning import Tuning, best_policy
@@ -69,8 +70,8 @@ def tune(
     _ = tuning.parts  # what is wrong with the split is said before a study is begun
     study = tuning.study(storage or f"sqlite:///{out.with_suffix('.study.db')}", seeded=storage is None)
     try:
-        with _progress(trials) as tick:
-            tuning.run(study, trials, tick)
+        with progress_bar("searching", trials, MofNCompleteColumn(), TimeElapsedColumn()) as update:
+            tuning.run(study, trials, lambda done, best: update(completed=done, description=f"best {best:.3f}"))
     finally:
         tuned = best_policy(tuning, study)
         if tuned is not None:
@@ -81,18 +82,11 @@ def tune(
 def _write(out: Path, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
     import tomli_w
 
-    from stopkit.kinds import as_block
+    from stopkit.kinds import as_block, without_unset
 
-    block = {"policy": _set(as_block(tuned))}
+    block = {"policy": without_unset(as_block(tuned))}
     comment = f"# Tuned by `stopkit tune` on {len(tuning.parts[0].sequences)} sequences of {tuning.trace.path}.\n"
     out.write_text(comment + tomli_w.dumps(block), encoding="utf-8")
-
-
-def _set(value: Any) -> Any:
-    """Without what is unset, which TOML cannot say."""
-    if isinstance(value, dict):
-        return {str(name): _set(inner) for name, inner in value.items() if inner is not None}
-    return [_set(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _report(
@@ -129,16 +123,3 @@ def _report(
             "costs": [costs.model_dump() for costs in tuning.costs],
         }
         write_json(json_file, conditions(**asked), rows)
-
-
-@contextmanager
-def _progress(trials: int) -> Iterator[Callable[[int, float], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from stopkit.tables import console
-
-    screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("searching", total=trials)
-        yield lambda done, best: progress.update(task, completed=done, description=f"best {best:.3f}")

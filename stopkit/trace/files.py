@@ -85,17 +85,17 @@ def tables(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Tabl
 
 def require_same_recording(where: str, one: Metadata, other: Metadata) -> None:
     """Raise InputError, naming what differs, unless both belong to one recording."""
-    ours, theirs = _flat(one.recording), _flat(other.recording)
+    ours, theirs = flat(one.common), flat(other.common)
     for name, value in ours.items():
         if value != (wanted := theirs.get(name)):
             raise InputError(f"{where}: is another recording: its {name} is {value}, not {wanted}.")
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """Leaves by dotted name."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        leaves |= _flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+        leaves |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
     return leaves
 
 

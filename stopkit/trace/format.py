@@ -79,7 +79,7 @@ class Metadata(BaseModel):
     timings: Timings | None = Field(default=None, description="measured seconds; unset until they are known")
 
     @property
-    def recording(self) -> dict[str, Any]:
+    def common(self) -> dict[str, Any]:
         """What files of one recording have in common. A model is its weights, wherever they lie."""
         apart: Any = {"shard": True, "conditions": True, "timings": True, "target": {"name"}, "draft": {"name"}}
         return self.model_dump(mode="json", exclude=apart)

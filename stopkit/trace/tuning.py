@@ -62,7 +62,7 @@ class Tuning:
         search = {
             "policy": as_block(self.space.policy),
             "fields": [choice.name for choice in self.space.choices],
-            "trace": self.trace.metadata.recording,
+            "trace": self.trace.metadata.common,
             "sequences": self.trace.sequences,
             "tokens": self.trace.tokens,
             "costs": [costs.model_dump() for costs in self.costs],

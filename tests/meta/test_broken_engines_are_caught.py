@@ -117,6 +117,23 @@ def a_draw_of_one_row_moves_all_generators(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SeededRandomSource, "_uniform", lambda self, rows: uniform(self, rows.any().expand_as(rows)))
 
 
+@caught_by("rows_take_the_next_prompt")
+def the_next_prompt_draws_on_with_the_seed_of_the_last(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SeededRandomSource, "seat", lambda self, row, sequence: None)
+
+
+@caught_by("rows_take_the_next_prompt")
+def the_next_prompt_finds_the_cache_of_the_last(patch: pytest.MonkeyPatch) -> None:
+    seat = BatchDecoding._seat
+
+    def wrong(self: Any, row: int) -> None:
+        filled = self._target.filled.clone()
+        seat(self, row)
+        self._target.filled = torch.minimum(filled, torch.tensor(len(self._sequences[self._seated[row]].prompt) - 1))
+
+    patch.setattr(BatchDecoding, "_seat", wrong)
+
+
 @caught_by("equal_seeds_repeat_a_run")
 def seeds_from_elsewhere(patch: pytest.MonkeyPatch) -> None:
     runs = itertools.count()

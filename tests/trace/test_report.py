@@ -22,13 +22,13 @@ from stopkit.trace.recording import Recording
 from stopkit.trace.replay import replay
 from stopkit.trace.report.calibration import BINS, Bin, calibration, calibrations
 from stopkit.trace.report.estimates import estimates
-from stopkit.trace.report.learned import movements
+from stopkit.trace.report.learning import movements
 from stopkit.trace.report.lengths import histogram
 from stopkit.trace.report.page import CONTENTS, page, steps
-from stopkit.trace.report.sensitivity import sweeps, swept
 from stopkit.trace.report.speed import styles
 from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import spread, ticks
+from stopkit.trace.report.thresholds import sweeps, swept
 from stopkit.trace.trace import Trace
 from tests.trace.conftest import PROMPTS
 

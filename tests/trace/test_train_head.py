@@ -110,7 +110,7 @@ def test_the_command_writes_a_head_that_replays(trace: Trace, tmp_path: Path) ->
     assert "epoch 3 of 3: loss" in done.stderr
     assert load_head(out).width == WIDTH
     card = read_card(out)
-    assert card["recording"] == trace.metadata.recording
+    assert card["recording"] == trace.metadata.common
     assert card["recipe"]["epochs"] == 3
     assert len(card["losses"]) == 3
     policy = load_policy({"kind": "acceptance_head", "weights": str(out)})

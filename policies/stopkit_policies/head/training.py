@@ -100,7 +100,7 @@ def _card(
 ) -> dict[str, Any]:
     best = min(epochs[1:], key=lambda epoch: epoch.validation_loss)
     return {
-        "recording": trace.metadata.recording,
+        "recording": trace.metadata.common,
         "recipe": recipe.model_dump(mode="json"),
         "trained_on": [trace.sequences[row] for row in others],
         "judged_by": [trace.sequences[row] for row in held_out],

@@ -1,7 +1,5 @@
 """`stopkit trace replay`: every policy on one recording, at every cost, with the bounds."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +33,9 @@ def replay(
     installed one that the trace can serve is replayed. Speed-up is tokens per target-step time. Below the policies
     stand the bounds. Interrupted, the table holds the policies that are done.
     """
+    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+    from stopkit.cli.progress import progress_bar
     from stopkit.trace.comparison import TraceComparison, named, servable
 
     trace = opened(path, max_new_tokens, sequences)
@@ -42,8 +43,9 @@ def replay(
     comparison = TraceComparison(trace, chosen, costs_of(trace, **costs))
     done: dict[str, list[Replay]] = {}
     try:
-        with _progress(len(chosen) + 1) as tick:
-            done.update(comparison.replays(tick))  # one after another: what is done when it stops is there
+        with progress_bar("bounds", len(chosen) + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
+            # one after another: what is done when it stops is there
+            done.update(comparison.replays(lambda name, part: update(advance=part, description=name)))
     finally:
         if "clairvoyant" in done:
             _report(comparison, done, left_out, json_file, costs["measured"])
@@ -84,16 +86,3 @@ def _report(
             "costs": [costs.model_dump() for costs in comparison.costs],
         }
         write_json(json_file, conditions(**asked), rows)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, float], None]]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from stopkit.tables import console
-
-    screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("bounds", total=total)
-        yield lambda name, part: progress.update(task, advance=part, description=name)

@@ -1,7 +1,5 @@
 """`stopkit trace report`: everything about a trace, as one page that opens offline."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,9 @@ def report(
     is learned, and the conditions. The page is one file and fetches nothing. Policies can be given several times;
     without, every installed one that the trace can serve is in it.
     """
+    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+    from stopkit.cli.progress import progress_bar
     from stopkit.conditions import conditions
     from stopkit.trace.comparison import named, servable
     from stopkit.trace.report.page import page, steps
@@ -33,31 +34,16 @@ def report(
 
     trace = opened(path, max_new_tokens, sequences)
     chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
-    with _progress() as (begin, tick):
-        begin(len(chosen) + 1)
+    with progress_bar("bounds", len(chosen) + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
+
+        def tick(name: str, part: float) -> None:
+            update(advance=part, description=name)
+
         study = Study.of(trace, chosen, costs_of(trace, **costs), tick)
-        begin(steps(study))
+        update(total=len(chosen) + 1 + steps(study))
         asked = {"trace": path.name, "tokens": trace.tokens, "sequences": len(trace.sequences), "left_out": left_out}
         made = page(study, conditions(**asked), tick)
     Path(out).write_text(made, encoding="utf-8")
     click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(made.encode()) / 1e6:.2f} MB.")
     for kind, reason in left_out.items():
         click.echo(f"Left out: {kind}: {reason}.")
-
-
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[str, float], None]]]:
-    """A bar on a terminal: announce more to do, then tick parts of it off."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    from stopkit.tables import console
-
-    screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task("bounds", total=0)
-
-        def begin(more: int) -> None:
-            bar.update(task, total=(bar.tasks[task].total or 0) + more)
-
-        yield begin, lambda name, part: bar.update(task, advance=part, description=name)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import MofNCompleteColumn, TextColumn
 
+from stopkit.cli.progress import progress_bar
 from stopkit.tables import console
 from stopkit.trace.files import recorded_tokens
 from stopkit.trace.recorder import Rollouts
@@ -49,33 +50,30 @@ class Pace:
 @contextmanager
 def watch(out: Path) -> Iterator[tuple[Begin, Tick]]:
     """What to call when a recording begins and after each of its sequences; says at the end what `out` holds."""
-    screen = console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("sequences"))
+    silent = not console(stderr=True).is_terminal
     pace: Pace | None = None
     said = time.monotonic()
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("loading", total=None)
+    try:
+        with progress_bar("loading", None, MofNCompleteColumn(), TextColumn("sequences")) as update:
 
-        def begin(left: int) -> None:
-            nonlocal pace
-            pace = Pace(left)
-            progress.update(task, total=left, description=str(pace))
+            def begin(left: int) -> None:
+                nonlocal pace
+                pace = Pace(left)
+                update(total=left, description=str(pace))
 
-        def tick(rollouts: Rollouts) -> None:
-            nonlocal said
-            assert pace is not None
-            pace.count(rollouts)
-            progress.update(task, advance=1, description=str(pace))
-            if not screen.is_terminal and time.monotonic() - said > LINE_SECONDS:
-                said = time.monotonic()
-                click.echo(f"{pace.sequences} of {pace.left} sequences, {pace}", err=True)
+            def tick(rollouts: Rollouts) -> None:
+                nonlocal said
+                assert pace is not None
+                pace.count(rollouts)
+                update(advance=1, description=str(pace))
+                if silent and time.monotonic() - said > LINE_SECONDS:
+                    said = time.monotonic()
+                    click.echo(f"{pace.sequences} of {pace.left} sequences, {pace}", err=True)
 
-        try:
             yield begin, tick
-        finally:
-            progress.stop()
-            if pace is not None:
-                _conclude(out, pace)
+    finally:
+        if pace is not None:
+            _conclude(out, pace)
 
 
 def _conclude(out: Path, pace: Pace) -> None:

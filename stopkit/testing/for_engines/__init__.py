@@ -20,6 +20,7 @@ ENGINE_CHECKS: tuple[Check, ...] = (
     Check(distribution.tokens_that_truncation_removes_are_never_generated),
     Check(distribution.logits_processors_are_applied),
     Check(rows.rows_do_not_depend_on_their_neighbours),
+    Check(rows.rows_take_the_next_prompt),
     Check(rows.equal_seeds_repeat_a_run),
     Check(rows.other_seeds_give_other_samples, examples=3),
     Check(output.sequences_end_where_they_must),

@@ -21,6 +21,14 @@ def rows_do_not_depend_on_their_neighbours(engine: type[Engine], draw: Draw) -> 
         assert tokens == alone, f"{prompt} with seed {seed} gives {alone} alone, and {tokens} in the batch"
 
 
+def rows_take_the_next_prompt(engine: type[Engine], draw: Draw) -> None:
+    """With more prompts than rows every prompt gives the tokens that it gives where all have a row."""
+    work = draw(workloads(prompts=(2, 4)))
+    batch_size = draw(st.integers(1, len(work.prompts)))
+    together, in_turn = work.run(engine).tokens, work.run(engine, batch_size=batch_size).tokens
+    assert in_turn == together, f"the prompts give {together} side by side, and {in_turn} in {batch_size} rows"
+
+
 def equal_seeds_repeat_a_run(engine: type[Engine], draw: Draw) -> None:
     """The same seed gives the same tokens."""
     work, seed = draw(workloads()), draw(st.integers(0, 1000))

@@ -7,8 +7,8 @@ from stopkit.testing.for_policies.decisions import (
     decides_without_waiting_for_the_device,
     gives_decisions_over_the_rows,
     keeps_the_form_of_its_state,
+    preserves_the_output_distribution,
 )
-from stopkit.testing.for_policies.distribution import preserves_the_output_distribution
 from stopkit.testing.for_policies.edges import (
     respects_its_cap,
     survives_certain_and_uniform_drafts,

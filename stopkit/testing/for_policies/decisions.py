@@ -10,8 +10,10 @@ from stopkit.policy import StoppingPolicy
 from stopkit.scalar import ScalarPolicy
 from stopkit.state import State
 from stopkit.testing.checks import Draw, Skipped
+from stopkit.testing.exact import assert_distribution_preserved
 from stopkit.testing.for_policies.playing import Play, differences, identical, state_of, straight_round, watched
 from stopkit.testing.rounds import Rounds, rounds
+from stopkit.testing.strategies import cases
 
 SMALL = {"sequences": 2, "rounds": 1, "vocabulary": 3, "longest": 2, "scale": 1.0, "accepted": "some", "steady": True}
 """Compiling takes long, so that there is little to shrink."""
@@ -103,3 +105,11 @@ def _in_words(what: str) -> Iterator[None]:
     except Exception as error:
         message = str(error).strip().partition("\n")[0]
         raise AssertionError(f"{what}: {type(error).__name__}: {message}") from error
+
+
+def preserves_the_output_distribution(policy: StoppingPolicy, draw: Draw) -> None:
+    """Over every random choice that the engine can make, the output has the target's distribution, to 1e-12."""
+    case = draw(cases())
+    assert_distribution_preserved(
+        policy, case.target, case.draft, case.prompt, case.horizon, neighbours=case.neighbours, **case.sampling
+    )

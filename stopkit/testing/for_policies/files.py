@@ -10,7 +10,7 @@ import tomli_w
 import yaml
 from hypothesis import strategies as st
 
-from stopkit.kinds import as_block
+from stopkit.kinds import as_block, without_unset
 from stopkit.policy import StoppingPolicy
 from stopkit.spec import read_tree
 from stopkit.state_file import load_state, save_state
@@ -50,14 +50,7 @@ def state_survives_a_file(policy: StoppingPolicy, draw: Draw) -> None:
 
 
 def _toml(tree: Mapping[str, Any]) -> str:
-    return tomli_w.dumps(_set(tree))
-
-
-def _set(tree: Any) -> Any:
-    """Without what is None, which TOML cannot say."""
-    if isinstance(tree, Mapping):
-        return {name: _set(value) for name, value in tree.items() if value is not None}
-    return [_set(value) for value in tree] if isinstance(tree, list) else tree
+    return tomli_w.dumps(without_unset(tree))
 
 
 WRITERS: dict[str, Callable[[Any], str]] = {".toml": _toml, ".json": json.dumps, ".yaml": yaml.safe_dump}

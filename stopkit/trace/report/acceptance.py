@@ -2,7 +2,7 @@
 
 import torch
 
-from stopkit.trace.report.html import Cell, exact, figure, legend, section, table
+from stopkit.trace.report.html import Cell, exact, figure, html_table, legend, section
 from stopkit.trace.report.speed import styles
 from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import Plot, ticks
@@ -12,7 +12,7 @@ FEWEST = 20
 """Positions at which a policy has offered fewer tokens are not drawn."""
 
 
-def acceptance(study: Study) -> str:
+def acceptance_section(study: Study) -> str:
     """The section."""
     lead = (
         "Thick: of the recorded rollouts that got this far, the share whose next token was accepted, and the share of "
@@ -101,4 +101,4 @@ def _table(
         known = dict(points)
         cells = [known.get(at) for at, _ in conditional]
         rows.append([name, *(Cell("") if one is None else exact(one) for one in cells)])
-    return table(["position", *(f"{at:.0f}" for at, _ in conditional)], rows, "Share accepted, by position from 1")
+    return html_table(["position", *(f"{at:.0f}" for at, _ in conditional)], rows, "Share accepted, by position from 1")

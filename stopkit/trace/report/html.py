@@ -24,7 +24,7 @@ def count(value: int) -> Cell:
     return Cell(f"{value:,}", value, None, "number")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str, name: str = "") -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str | Cell]], caption: str, name: str = "") -> str:
     """The first column names the rows. It scrolls sideways where it does not fit."""
     top = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     body = "".join(f"<tr>{_row(row)}</tr>" for row in rows)

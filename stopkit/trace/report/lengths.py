@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from stopkit.statistics import Statistics
-from stopkit.trace.report.html import Cell, behind, count, legend, panels, section, table
+from stopkit.trace.report.html import Cell, behind, count, html_table, legend, panels, section
 from stopkit.trace.report.study import Study
-from stopkit.trace.report.svg import Plot, number, ticks
+from stopkit.trace.report.svg import Plot, short, ticks
 
 
 def histogram(rounds: int, by_position: Sequence[int]) -> list[int]:
@@ -15,13 +15,13 @@ def histogram(rounds: int, by_position: Sequence[int]) -> list[int]:
     return [here - beyond for here, beyond in pairwise(reached)]
 
 
-def lengths(study: Study) -> str:
+def lengths_section(study: Study) -> str:
     """The section."""
     cost = study.costs[study.reference]
     lead = (
         "What a round drafts, and what of it the target keeps, as shares of the rounds. Every rejected token is a "
-        f"draft step in vain. At draft cost {number(cost.draft_cost, 3)} and verify cost "
-        f"{number(cost.verify_cost, 3)}; rules that ignore costs draft the same at all of them."
+        f"draft step in vain. At draft cost {short(cost.draft_cost, 3)} and verify cost "
+        f"{short(cost.verify_cost, 3)}; rules that ignore costs draft the same at all of them."
     )
     found = {name: study.replays[name][study.reference].stats for name in study.ranking}
     both = {
@@ -38,7 +38,7 @@ def lengths(study: Study) -> str:
 
 def _note(stats: Statistics) -> str:
     drafted, accepted = stats.drafted / stats.rounds, stats.accepted / stats.rounds
-    return f"drafts {number(drafted)} · keeps {number(accepted)} · rate {stats.acceptance_rate:.0%}"
+    return f"drafts {short(drafted)} · keeps {short(accepted)} · rate {stats.acceptance_rate:.0%}"
 
 
 def _picture(
@@ -61,4 +61,4 @@ def _table(found: dict[str, Statistics], both: dict[str, tuple[list[int], list[i
         for what, counts in zip(("drafted", "accepted"), pair, strict=True):
             padded = [*counts, *[0] * (longest - len(counts))]
             rows.append([f"{name}, {what}", *map(count, padded)])
-    return table(["rounds by length", *map(str, range(longest))], rows, "Rounds by drafted and accepted length")
+    return html_table(["rounds by length", *map(str, range(longest))], rows, "Rounds by drafted and accepted length")

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from stopkit.trace.report.html import Cell, exact, figure, legend, section, table
+from stopkit.trace.report.html import Cell, exact, figure, html_table, legend, section
 from stopkit.trace.report.study import CLAIRVOYANT, Study, geometric_mean
-from stopkit.trace.report.svg import Plot, number, ticks
+from stopkit.trace.report.svg import Plot, short, ticks
 
 BOUND_NAMES = {
     "hindsight": "hindsight",
@@ -35,7 +35,7 @@ def styles(study: Study) -> dict[str, str]:
     return {name: f"s{named.index(name)}" if name in named else "other" for name in study.ranking}
 
 
-def speed(study: Study) -> str:
+def speed_section(study: Study) -> str:
     """The section."""
     lead = (
         "Tokens per target-step time: 1 is decoding without a draft. A draft step costs the given share of a target "
@@ -44,7 +44,7 @@ def speed(study: Study) -> str:
     )
     parts = []
     for verify, at in study.verify_costs().items():
-        told = f"Each block token adds {number(verify, 3)} of a target step to a verification."
+        told = f"Each block token adds {short(verify, 3)} of a target step to a verification."
         pictures = "".join(_picture(study, at, wide, told) for wide in (True, False))
         parts.append(figure(pictures, told, legend=_legend(study)) + _table(study, at, verify))
     return section("speed", "Speed-up", lead, *parts)
@@ -59,7 +59,7 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
     log = min(costs) > 0
     x = (min(costs), max(costs)) if len(costs) > 1 else (costs[0] * 0.7, costs[0] / 0.7)
     plot = Plot(960 if wide else 380, 460 if wide else 380, x, (low, high), room, log_x=log)
-    plot.axes(costs, y_ticks, "draft cost, in target steps", "tokens per target-step time", lambda c: number(c, 3))
+    plot.axes(costs, y_ticks, "draft cost, in target steps", "tokens per target-step time", lambda c: short(c, 3))
 
     def along(name: str) -> list[tuple[float, float]]:
         found = study.speedups(name)
@@ -77,7 +77,7 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
         plot.line(along(name), style[name], name)
         for cost, index in zip(costs, at, strict=True):
             value = study.speedups(name)[index]
-            told_here = f"{name}: {number(value, 3)} at draft cost {number(cost, 3)}"
+            told_here = f"{name}: {short(value, 3)} at draft cost {short(cost, 3)}"
             plot.dot(cost, value, style[name], told_here, radius)
         plot.add("</g>")
     if wide:
@@ -86,8 +86,8 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
         plot.end_labels(ends, x[1])
     best = study.ranking[0]
     description = (
-        f"Lines of {len(study.policies)} policies and four bounds over draft costs from {number(x[0], 3)} to "
-        f"{number(x[1], 3)}. {told} Best on average is {best}. The table below has every number."
+        f"Lines of {len(study.policies)} policies and four bounds over draft costs from {short(x[0], 3)} to "
+        f"{short(x[1], 3)}. {told} Best on average is {best}. The table below has every number."
     )
     return plot.svg("Speed-up against draft cost", description, "wide" if wide else "narrow")
 
@@ -124,12 +124,12 @@ def _table(study: Study, at: Sequence[int], verify: float) -> str:
     rows += [row(name, shown, "") for name, shown in BOUND_NAMES.items()]
     head = [
         "policy",
-        *(f"c = {number(study.costs[index].draft_cost, 3)}" for index in at),
+        *(f"c = {short(study.costs[index].draft_cost, 3)}" for index in at),
         "mean",
         "of clairvoyant",
     ]
-    caption = f"Speed-up by draft cost c, verify cost {number(verify, 3)}; means are geometric, the best are in bold"
-    return table(head, rows, caption, f"speed-{number(verify, 4).replace('.', '-')}")
+    caption = f"Speed-up by draft cost c, verify cost {short(verify, 3)}; means are geometric, the best are in bold"
+    return html_table(head, rows, caption, f"speed-{short(verify, 4).replace('.', '-')}")
 
 
 def _tint(share: float) -> float:

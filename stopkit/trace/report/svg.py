@@ -9,7 +9,7 @@ Points = Sequence[tuple[float, float]]
 _ids = count(1)
 
 
-def number(value: float, digits: int = 2) -> str:
+def short(value: float, digits: int = 2) -> str:
     """Short, with a proper minus sign."""
     return f"{value:.{digits}f}".rstrip("0").rstrip(".").replace("-", "−") if digits else f"{value:.0f}"
 
@@ -68,8 +68,8 @@ class Plot:
         y_ticks: Sequence[float],
         x_title: str = "",
         y_title: str = "",
-        x_form: Callable[[float], str] = number,
-        y_form: Callable[[float], str] = number,
+        x_form: Callable[[float], str] = short,
+        y_form: Callable[[float], str] = short,
     ) -> None:
         """Horizontal rules with their numbers, ticks below, titles. Titles are left out if empty."""
         for value in y_ticks:
