@@ -244,18 +244,20 @@ class DraftController:
         with self._verb("init"):
             return self.policy.init(count, self.device)
 
-    def _seconds(self, told: RoundTime | Tensor | float | None, steps: int, longest: int) -> Tensor | float:
+    def _seconds(self, seconds: RoundTime | Tensor | float | None, steps: int, longest: int) -> Tensor | float:
         """What the round took, as far as the costs are not fixed; they are learned from what tells of the forwards."""
-        if told is None:
+        if seconds is None:
             if self._times_itself:
                 self.stopwatch.lap(SPENT_BEFORE["learn"])
             spent = self.stopwatch.settle()
             known = self._times_itself and not self._reads_anew
-            told = RoundTime(sum(spent.values()), spent["draft"] if known else None, spent["verify"] if known else None)
-        if not isinstance(told, RoundTime):
-            return told
-        self.costs.saw_round(told, steps, longest)
-        return self.costs.round_seconds(steps, longest, told.whole)
+            seconds = RoundTime(
+                sum(spent.values()), spent["draft"] if known else None, spent["verify"] if known else None
+            )
+        if not isinstance(seconds, RoundTime):
+            return seconds
+        self.costs.saw_round(seconds, steps, longest)
+        return self.costs.round_seconds(steps, longest, seconds.whole)
 
     def _keep(self, state: State, rows: Tensor | None) -> None:
         """Take over the new state of `rows`, None for all; others were shown values without meaning and keep theirs."""

@@ -35,8 +35,8 @@ class State:
         """
         begin = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}
         size = 1 if shared else batch_size
-        made = {name: value.repeat(size, *[1] * value.ndim) for name, value in begin.items()}
-        return cls(shared=made) if shared else cls(rows=made)
+        learned = {name: value.repeat(size, *[1] * value.ndim) for name, value in begin.items()}
+        return cls(shared=learned) if shared else cls(rows=learned)
 
     def __getitem__(self, name: str) -> Tensor:
         """The value called `name`, of the rows or shared."""
@@ -49,17 +49,17 @@ class State:
     def flat(self) -> dict[str, Tensor]:
         """Every value by its place, such as `rows.threshold` or `parts.0.shared.gain`."""
         scopes = {"rows": self.rows, "shared": self.shared}
-        found = {f"{scope}.{name}": value for scope, values in scopes.items() for name, value in values.items()}
+        tree = {f"{scope}.{name}": value for scope, values in scopes.items() for name, value in values.items()}
         for number, part in enumerate(self.parts):
-            found |= {f"parts.{number}.{place}": value for place, value in part.flat().items()}
-        return found
+            tree |= {f"parts.{number}.{place}": value for place, value in part.flat().items()}
+        return tree
 
     def filled(self, values: Values, prefix: str = "") -> "State":
         """A tree of this form that holds `values`, which are named as in `flat`."""
         scopes = {"rows": self.rows, "shared": self.shared}
-        found = {scope: {name: values[f"{prefix}{scope}.{name}"] for name in names} for scope, names in scopes.items()}
+        own = {scope: {name: values[f"{prefix}{scope}.{name}"] for name in names} for scope, names in scopes.items()}
         parts = (part.filled(values, f"{prefix}parts.{number}.") for number, part in enumerate(self.parts))
-        return State(**found, parts=tuple(parts))
+        return State(**own, parts=tuple(parts))
 
     def put(self, **values: Tensor) -> Self:
         """With `values` in the places of those of the same names."""

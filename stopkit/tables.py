@@ -74,20 +74,20 @@ REPLAY = (
 
 def table(rows: Sequence[Row], columns: Sequence[Column], *sections: str) -> Table:
     """`rows` as a table; wherever the values of the keys `sections` change, a line says the new ones."""
-    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    grid = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in columns:
         if column.right:
-            made.add_column(column.title, justify="right", no_wrap=True)
+            grid.add_column(column.title, justify="right", no_wrap=True)
         else:
-            made.add_column(column.title, overflow="fold")
+            grid.add_column(column.title, overflow="fold")
     before = ""
     for row in rows:
         section = ", ".join(f"{key.replace('_', ' ')} {row[key]:.4g}" for key in sections)
         if section != before:
-            made.add_row(Text(section, style="bold"))
-        made.add_row(*(Text(column.show(row)) for column in columns))
+            grid.add_row(Text(section, style="bold"))
+        grid.add_row(*(Text(column.show(row)) for column in columns))
         before = section
-    return made
+    return grid
 
 
 def summary(stats: Statistics) -> str:
@@ -101,8 +101,8 @@ def summary(stats: Statistics) -> str:
 
 def console(stderr: bool = False) -> Console:
     """A console that folds nothing to eighty columns when it writes to a file. Obeys NO_COLOR."""
-    made = Console(stderr=stderr, highlight=False, markup=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=WIDTH)
+    screen = Console(stderr=stderr, highlight=False, markup=False)
+    return screen if screen.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=WIDTH)
 
 
 def write_json(path: str, conditions: Row, rows: Sequence[Row]) -> None:

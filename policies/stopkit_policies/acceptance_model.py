@@ -31,7 +31,7 @@ PRIOR = ((0.3, 0.3, 0.3, *(0.1,) * LENGTHS), (0.3, 0.45, 0.3, *(0.3,) * LENGTHS)
 PRIOR_PRECISION = 0.3
 """How much is assumed to be known of each weight, in units of p·(1 − p) a token."""
 DECAY = 0.9998
-"""Of what was learned, at every judged token: half is forgotten in 3,500."""
+"""What is left of the memory after every judged token: half of it is forgotten in 3,500."""
 SMOOTHING = 0.9
 RECALL = 0.35
 """Share of the latest judgement in what is remembered."""
@@ -45,7 +45,7 @@ EDGE = 1e-3
 SLOTS = 8191
 """Hash buckets of what a sequence's texts are remembered by; a prime, since hashes are modulo it."""
 MULTIPLIER = 0x2545F4914F6CDD1D
-"""Of the polynomial hash of a text."""
+"""The base of the polynomial hash of a text."""
 
 
 def initial(batch_size: int, device: torch.device) -> State:
@@ -120,7 +120,7 @@ def learn(state: State, outcome: RoundOutcome, confidence: Tensor) -> State:
 
 
 def _chances(odds: Tensor, weights: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
-    """Of *next* and *own*, each [B], from log-odds [B, 2] of what else is seen; remembered is [B, 2, LENGTHS].
+    """*next* and *own*, each [B], from log-odds [B, 2] of what else is seen; remembered is [B, 2, LENGTHS].
 
     *next* is better where a text repeats itself that was not tried.
     """

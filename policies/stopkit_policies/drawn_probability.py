@@ -27,7 +27,7 @@ from stopkit import Drawn, RoundOutcome, Signals, State
 from stopkit.threshold import MovingThreshold
 
 EMPTY = -1.0
-"""In the history: no token."""
+"""Stands in the history where there is no token."""
 
 
 class DrawnProbability(MovingThreshold):

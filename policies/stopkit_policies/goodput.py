@@ -36,7 +36,7 @@ from stopkit_policies import acceptance_model
 FIRST_RATE, FIRST_ROUNDS = 1.2, 2.0
 """Tokens per target-step time before anything is measured, and how many rounds that counts."""
 MEMORY = 0.99
-"""Of past rounds, at every round, in ρ."""
+"""The weight that past rounds keep in ρ at every new one."""
 FIRST_GAIN, GAIN_SHARE, REACH_SHARE = 0.2, 0.05, 0.02
 """g before anything is measured; the share of the latest round in g, and in how far rows draft."""
 FIRST_WAIT, LONGEST_WAIT, PATIENCE = 16.0, 64.0, 1.25

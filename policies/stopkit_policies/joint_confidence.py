@@ -42,5 +42,5 @@ class JointConfidence(StoppingPolicy):
         return (position + 1 < self.min_draft) | (1 - joint <= self.threshold), state.put(joint=joint)
 
     def confidence(self, position: Tensor, signals: Signals) -> Tensor:
-        """By what the product grows at a position, [B]: how probable it is that one more token is accepted."""
+        """The factor that a position adds to the product, [B]: how probable it is that one more token is accepted."""
         return signals.max_probability

@@ -56,7 +56,7 @@ def sampling_options(function: Function) -> Function:
 
 
 def drawing_options(function: Function) -> Function:
-    """Those of them that say how tokens are drawn, and how many."""
+    """The sampling options that say how tokens are drawn, and how many."""
     return _apply(DRAWING_OPTIONS, function)
 
 

@@ -45,16 +45,16 @@ def exact_output_distribution(
     """
     chosen = load_policy(policy)
     cls = registry().engine(engine) if isinstance(engine, str) else engine
-    made = cls.from_models(target, draft, costs=COSTS)
+    subject = cls.from_models(target, draft, costs=COSTS)
     if chosen.couples_rows:
         neighbours, rows = (), 1
     prompts = [tuple(prompt), *map(tuple, neighbours)]
-    found: list[Distribution] = [defaultdict(float) for _ in prompts]
+    distributions: list[Distribution] = [defaultdict(float) for _ in prompts]
     waiting: list[tuple[int, Script]] = [(which, ()) for which in reversed(range(len(prompts)))]
     while waiting:
         batch, waiting = waiting[-rows:], waiting[:-rows]
         source = ScriptedSource([script for _, script in batch])
-        result = made.generate(
+        result = subject.generate(
             [prompts[which] for which, _ in batch],
             chosen,
             max_new_tokens=horizon,
@@ -63,9 +63,9 @@ def exact_output_distribution(
             **sampling,
         )
         for (which, _), tokens, weight in zip(batch, result.tokens, source.weights, strict=True):
-            found[which][tuple(tokens)] += weight
+            distributions[which][tuple(tokens)] += weight
         waiting += [(batch[row][0], script) for row, script in source.alternatives]
-    return dict(found[0])
+    return dict(distributions[0])
 
 
 def target_distribution(target: Any, prompt: Sequence[int], horizon: int, **sampling: Any) -> Distribution:
@@ -143,16 +143,16 @@ def assert_distribution_preserved(
     """
     sampling = {name: value for name, value in options.items() if name in GenerationOptions.model_fields}
     expected = target_distribution(target, prompt, horizon, **sampling)
-    found = exact_output_distribution(policy, target, draft, prompt, horizon, **options)
-    distance = total_variation(expected, found)
+    given = exact_output_distribution(policy, target, draft, prompt, horizon, **options)
+    distance = total_variation(expected, given)
     if not distance <= tolerance:
         worst = sorted(
-            expected.keys() | found.keys(), key=lambda tokens: -abs(expected.get(tokens, 0) - found.get(tokens, 0))
+            expected.keys() | given.keys(), key=lambda tokens: -abs(expected.get(tokens, 0) - given.get(tokens, 0))
         )
-        lines = [f"  {tokens}: {expected.get(tokens, 0):.6g} → {found.get(tokens, 0):.6g}" for tokens in worst[:5]]
+        lines = [f"  {tokens}: {expected.get(tokens, 0):.6g} → {given.get(tokens, 0):.6g}" for tokens in worst[:5]]
         raise AssertionError(
             f"{policy!r} changes the output: total variation distance {distance:.3g} > {tolerance:.3g} after prompt "
-            f"{tuple(prompt)}; target's own probability → found:\n" + "\n".join(lines)
+            f"{tuple(prompt)}; target's own probability → the engine's:\n" + "\n".join(lines)
         )
     return distance
 

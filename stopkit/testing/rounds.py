@@ -31,13 +31,13 @@ class Rounds:
     longest: int = 3
     """Limits reach up to here."""
     scale: float = 1.0
-    """Of the logits; 0 for a uniform q."""
+    """How far the logits are spread; 0 gives a uniform q."""
     accepted: str = "some"
     """Tokens of a block: "none", "some" or "all"."""
     steady: bool = False
     """Every limit is the longest, and no sequence ends within a block or before the last round."""
     dtype: str = "float32"
-    """Of the logits."""
+    """The dtype of the logits."""
     device: str = "cpu"
 
     def __repr__(self) -> str:

@@ -37,7 +37,7 @@ class TraceComparison:
             limits.append(bounds(self.trace, costs))
             tick("bounds", 1 / len(self.costs))
         for name in limits[0]:
-            yield name, [found[name] for found in limits]
+            yield name, [bound[name] for bound in limits]
         for name, policy in self.policies.items():
             yield name, replay(self.trace, policy, self.costs, partial(tick, name))
 
@@ -51,17 +51,17 @@ class TraceComparison:
         return [self._row(name, cell, done) for cell in range(len(self.costs)) for name in names]
 
     def _row(self, name: str, cell: int, done: Mapping[str, list[Replay]]) -> dict[str, Any]:
-        found, costs = done[name][cell], self.costs[cell]
+        replayed, costs = done[name][cell], self.costs[cell]
         return {
             "policy": name,
             "engine": ENGINE,
             "temperature": self.trace.metadata.sampling.temperature,
             "batch_size": 1,
-            **found.stats.as_dict(),
+            **replayed.stats.as_dict(),
             "draft_cost": costs.draft_cost,
             "verify_cost": costs.verify_cost,
-            "speedup": found.speedup,
-            "of_clairvoyant": found.speedup / done["clairvoyant"][cell].speedup,
+            "speedup": replayed.speedup,
+            "of_clairvoyant": replayed.speedup / done["clairvoyant"][cell].speedup,
         }
 
 

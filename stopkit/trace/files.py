@@ -83,12 +83,12 @@ def tables(file: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Tabl
             yield opened.read_row_group(group, columns=columns)
 
 
-def require_same_recording(where: str, one: Metadata, other: Metadata) -> None:
+def require_same_recording(where: str, metadata: Metadata, wanted: Metadata) -> None:
     """Raise InputError, naming what differs, unless both belong to one recording."""
-    ours, theirs = flat(one.common), flat(other.common)
+    ours, theirs = flat(metadata.common), flat(wanted.common)
     for name, value in ours.items():
-        if value != (wanted := theirs.get(name)):
-            raise InputError(f"{where}: is another recording: its {name} is {value}, not {wanted}.")
+        if value != theirs.get(name):
+            raise InputError(f"{where}: is another recording: its {name} is {value}, not {theirs.get(name)}.")
 
 
 def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
@@ -101,10 +101,10 @@ def flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _document(schema: pa.Schema) -> dict[str, Any]:
     try:
-        found = json.loads((schema.metadata or {}).get(KEY, b"{}"))
+        document = json.loads((schema.metadata or {}).get(KEY, b"{}"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 @contextmanager

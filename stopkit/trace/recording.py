@@ -29,7 +29,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str, where: str = "shard") -> Self:
-        """From `i/n`. Raises InputError if it is no shard."""
+        """The shard that `i/n` names. Raises InputError if it names none."""
         found = re.fullmatch(r"(\d+)/(\d+)", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise InputError(f"{where}: {text!r} is no shard; write i/n with 1 ≤ i ≤ n, such as 2/4.")

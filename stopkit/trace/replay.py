@@ -137,7 +137,7 @@ class Replay:
 
     @property
     def stats(self) -> Statistics:
-        """Of all sequences together."""
+        """The statistics of all sequences together."""
         return total(self.sequences)
 
     @property
@@ -216,7 +216,7 @@ def _unpriced(trace: Trace, policy: StoppingPolicy, tick: Callable[[float], None
 def _counts(
     trace: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts] | None, tick: Callable[[float], None]
 ) -> list[list[Statistics]]:
-    """By world: at each of `costs`, or the only one."""
+    """The counts of every sequence, at each of `costs`, or once if there are none."""
     worlds: list[list[Statistics]] = [[] for _ in range(len(costs) if costs else 1)]
     for count, generation in generations(trace, policy, costs):
         for row, continuation in enumerate(generation.result().continuations):

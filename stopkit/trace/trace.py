@@ -51,14 +51,14 @@ class Trace:
         Raises InputError if there is none, if a file is damaged or foreign, or if shards do not belong together.
         """
         files = trace_files(Path(path))
-        found = [read_metadata(file) for file in files]
-        for file, metadata in zip(files, found, strict=True):
-            require_same_recording(str(file), metadata, found[0])
-        if hidden_state and not found[0].hidden_state:
+        recordings = [read_metadata(file) for file in files]
+        for file, metadata in zip(files, recordings, strict=True):
+            require_same_recording(str(file), metadata, recordings[0])
+        if hidden_state and not recordings[0].hidden_state:
             raise InputError(f"{path}: has no hidden states; record it with --hidden-state.")
         names = [*OF_STARTS, *OF_POSITIONS, *([HIDDEN_STATE.name] if hidden_state else [])]
         whole = pa.concat_tables([table for file in files for table in tables(file, names)])
-        return _dense(str(path), found[0], whole)
+        return _dense(str(path), recordings[0], whole)
 
     @cached_property
     def with_hidden_state(self) -> Self:
@@ -119,10 +119,10 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
     def column(name: str) -> Tensor:
         values = table[name].drop_null()
         flat = np.stack(values.to_numpy()) if name == HIDDEN_STATE.name else values.to_numpy()
-        found = torch.tensor(flat.astype(np.int64) if flat.dtype.kind == "i" else flat)
-        dense = torch.zeros(starts * longest, *found.shape[1:], dtype=found.dtype)
-        dense[place] = found
-        return dense.view(starts, longest, *found.shape[1:])
+        values = torch.tensor(flat.astype(np.int64) if flat.dtype.kind == "i" else flat)
+        dense = torch.zeros(starts * longest, *values.shape[1:], dtype=values.dtype)
+        dense[place] = values
+        return dense.view(starts, longest, *values.shape[1:])
 
     columns = {name: column(name) for name in table.column_names if name not in OF_STARTS}
     numbers, first = np.unique(order["sequence"][heads], return_index=True)

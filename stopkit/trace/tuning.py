@@ -58,7 +58,7 @@ class Tuning:
 
     @property
     def name(self) -> str:
-        """Of the study: the same for the same search, wherever it goes on."""
+        """The name of the study: the same for the same search, wherever it goes on."""
         search = {
             "policy": as_block(self.space.policy),
             "fields": [choice.name for choice in self.space.choices],

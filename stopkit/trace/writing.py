@@ -44,11 +44,11 @@ class TraceWriter:
         """What goes into the file. May be changed before the first sequence is written."""
         before = recorded_files(path, resume)
         for file in before:
-            found = read_metadata(file)
-            require_same_recording(str(path), found, metadata)
-            if found.shard != metadata.shard:
-                raise InputError(f"{path}: is another shard: {found.shard}, not {metadata.shard}.")
-            self.metadata = found
+            earlier = read_metadata(file)
+            require_same_recording(str(path), earlier, metadata)
+            if earlier.shard != metadata.shard:
+                raise InputError(f"{path}: is another shard: {earlier.shard}, not {metadata.shard}.")
+            self.metadata = earlier
         self.done = {sequence for file in before for sequence in recorded_sequences(file)}
         """Numbers of the sequences that are on disk."""
 
@@ -80,10 +80,10 @@ def recorded_files(path: Path, resume: bool) -> list[Path]:
     """The files to go on with at `path`. Raises InputError if there are some and `resume` is false."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the file to write.")
-    found = trace_files(path) if path.exists() or any(parts_folder(path).glob("*.parquet")) else []
-    if found and not resume:
+    files = trace_files(path) if path.exists() or any(parts_folder(path).glob("*.parquet")) else []
+    if files and not resume:
         raise InputError(f"{path}: exists; --resume goes on with it, or choose another file.")
-    return found
+    return files
 
 
 def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:

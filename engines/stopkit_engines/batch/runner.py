@@ -15,7 +15,7 @@ class Scores(NamedTuple):
 
     @property
     def last(self) -> "Scores":
-        """Those of each row's last position: [B, V] and [B, D]."""
+        """The scores of each row's last position: [B, V] and [B, D]."""
         return Scores(self.logits[:, -1], None if self.hidden_state is None else self.hidden_state[:, -1])
 
 

@@ -27,9 +27,9 @@ class BatchSequence:
     nonfinite_drafts: int = 0
     """Draft steps that were cut because the logits were NaN or infinite."""
     seated_at: Statistics | None = None
-    """Forwards and seconds of the batch when it got its row."""
+    """Forwards and seconds of the batch when the sequence got its row."""
     done_at: Statistics | None = None
-    """Those when it had ended."""
+    """Forwards and seconds of the batch when the sequence had ended."""
 
     @property
     def active(self) -> bool:

@@ -31,13 +31,13 @@ class Branches:
         kept = max(1, self._length - self._first + 1)
         self._cached = CachedModel(model, vocabulary, 1, self._length + most * (depth - 1), tokens.device)
         end = torch.tensor([self._length], device=tokens.device)
-        self._trunk = _each(self._cached.forward(trunk.unsqueeze(0), end, kept, hidden), lambda found: found[0])
+        self._trunk = _each(self._cached.forward(trunk.unsqueeze(0), end, kept, hidden), lambda value: value[0])
 
     def leave(self, after: Tensor) -> Scores:
         """Begin anew, with a branch after the trunk's first `after[r]` tokens; the scores there, [R, V] and [R, D]."""
         self._after, self._depth = after, 0
         at = (after - self._first).clamp(max=len(self._trunk.logits) - 1)
-        return _each(self._trunk, lambda found: found[at])
+        return _each(self._trunk, lambda value: value[at])
 
     def forward(self, tokens: Tensor) -> Scores:
         """Append `tokens` [R, W] to the branches: logits [R, W, V], hidden states [R, W, D]."""
@@ -59,8 +59,8 @@ class Branches:
             keep=branches * width,
             hidden=self._hidden,
         )
-        return _each(scores, lambda found: found[0].view(branches, width, -1))
+        return _each(scores, lambda value: value[0].view(branches, width, -1))
 
 
 def _each(scores: Scores, change: Callable[[Tensor], Tensor]) -> Scores:
-    return Scores(*(None if found is None else change(found) for found in scores))  # type: ignore[arg-type]
+    return Scores(*(None if value is None else change(value) for value in scores))  # type: ignore[arg-type]

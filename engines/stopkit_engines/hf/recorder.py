@@ -29,7 +29,7 @@ class Output:
     tokens: Tensor
     """[P + N] long: the prompt, then x."""
     prompt: int
-    """P, tokens."""
+    """How many tokens the prompt has, P."""
     room: int
     """Tokens that could have been generated, N or more."""
     p: Tensor
@@ -37,7 +37,7 @@ class Output:
 
     @property
     def count(self) -> int:
-        """N."""
+        """How many tokens were sampled, N."""
         return len(self.p)
 
 
@@ -53,7 +53,7 @@ class EagerRecorder:
 
     @torch.inference_mode()
     def record(self, prompts: Sequence[Sequence[int]], rooms: Sequence[int]) -> Iterator[Rollouts]:
-        """Up to `rooms` tokens after each of `prompts`, the request's as token ids, and their rollouts, in order."""
+        """Record up to `rooms` tokens after each of `prompts`, the request's as token ids, and all rollouts."""
         request = self._request
         for first in range(0, len(prompts), request.batch_size):
             batch = slice(first, first + request.batch_size)
@@ -90,7 +90,7 @@ class EagerRecorder:
         ]
 
     def _rollouts(self, sequence: int, seed: int, output: Output) -> Iterator[Rollouts]:
-        """From every start, `request.rollouts` at a time."""
+        """The rollouts from every start, `request.rollouts` of them at a time."""
         request = self._request
         shape = (request.rollouts, request.max_draft)
         target, draft = (

@@ -47,5 +47,5 @@ class Examples:
         return len(self.acceptance)
 
     def at(self, rows: Tensor) -> Self:
-        """Those at these places."""
+        """The examples at these places."""
         return type(self)(self.hidden_state[rows], self.acceptance[rows], self.weight[rows])

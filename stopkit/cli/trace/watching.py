@@ -37,7 +37,7 @@ class Pace:
 
     @property
     def tokens_per_second(self) -> float:
-        """Up to the last sequence."""
+        """Recorded tokens a second, up to the last sequence."""
         return self.tokens / max(self._ended - self._began, 1e-9)
 
     def __str__(self) -> str:

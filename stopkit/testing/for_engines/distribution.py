@@ -40,26 +40,26 @@ def samples_fit_the_targets_distribution(engine: type[Engine], draw: Draw) -> No
     """Outputs drawn with the engine's own randomness fit the target's distribution (chi-square, seeded)."""
     case = draw(cases())
     policy, seed = draw(blocks(case.target.config.vocab_size)), draw(st.integers(0, 1000))
-    made = over(engine, case.target, case.draft)
-    result = made.generate([case.prompt] * ROWS, policy, seed=seed, max_new_tokens=case.horizon, **case.sampling)
-    found = Counter(map(tuple, result.tokens))
+    subject = over(engine, case.target, case.draft)
+    result = subject.generate([case.prompt] * ROWS, policy, seed=seed, max_new_tokens=case.horizon, **case.sampling)
+    drawn = Counter(map(tuple, result.tokens))
     expected = target_distribution(case.target, case.prompt, case.horizon, **case.sampling)
-    impossible = found.keys() - expected.keys()
+    impossible = drawn.keys() - expected.keys()
     assert not impossible, f"generated {min(impossible)}, which the target never says"
-    counts = torch.tensor([found[tokens] for tokens in expected], dtype=torch.float64)
+    counts = torch.tensor([drawn[tokens] for tokens in expected], dtype=torch.float64)
     chances = torch.tensor(list(expected.values()), dtype=torch.float64)
     p = p_value(counts, ROWS * chances)
     worst = list(expected)[int((counts - ROWS * chances).abs().argmax())]
     assert p > IMPROBABLE, (
-        f"{ROWS} outputs do not fit the target's distribution: p = {p:.1e}; {worst} was drawn {found[worst]} times, "
+        f"{ROWS} outputs do not fit the target's distribution: p = {p:.1e}; {worst} was drawn {drawn[worst]} times, "
         f"and {ROWS * expected[worst]:.1f} times are to be expected"
     )
 
 
-def p_value(found: Tensor, expected: Tensor) -> float:
-    """Of Pearson's chi-square, with outcomes expected fewer than ten times pooled."""
+def p_value(drawn: Tensor, expected: Tensor) -> float:
+    """The p-value of Pearson's chi-square test, with outcomes pooled that are expected fewer than ten times."""
     rare = expected < 10
-    pooled = [torch.cat([counts[~rare], counts[rare].sum()[None]]) for counts in (found, expected)]
+    pooled = [torch.cat([counts[~rare], counts[rare].sum()[None]]) for counts in (drawn, expected)]
     statistic = ((pooled[0] - pooled[1]) ** 2 / pooled[1].clamp(min=1e-9)).sum()
     degrees = len(pooled[0]) - (1 if pooled[1][-1] > 0 else 2)
     half = torch.tensor(max(degrees, 1) / 2, dtype=torch.float64)

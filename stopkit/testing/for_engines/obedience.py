@@ -27,18 +27,25 @@ def blocks_are_as_long_as_the_policy_decides(engine: type[Engine], draw: Draw) -
     """No block passes the policy's cap or the limit, a refused position enters none, and none ends by itself."""
     work, _, rounds = recorded(engine, draw)
     left = [work.max_new_tokens] * len(work.prompts)
-    for number, one in enumerate(rounds):
+    for number, round_ in enumerate(rounds):
         for row, (drafted, accepted, limit) in enumerate(
-            zip(one.outcome.drafted.tolist(), one.outcome.accepted.tolist(), one.context.limit.tolist(), strict=True)
+            zip(
+                round_.outcome.drafted.tolist(),
+                round_.outcome.accepted.tolist(),
+                round_.context.limit.tolist(),
+                strict=True,
+            )
         ):
             where = f"round {number}, sequence {row}"
-            assert bool(one.context.active[row]) == (left[row] > 0), f"{where}: active is wrong with {left[row]} to go"
+            assert bool(round_.context.active[row]) == (left[row] > 0), (
+                f"{where}: active is wrong with {left[row]} to go"
+            )
             assert limit <= max(0, left[row] - 1), f"{where}: the limit is {limit} with {left[row]} tokens to go"
-            decided = one.drafted(row)
+            decided = round_.drafted(row)
             assert drafted == decided, f"{where}: {drafted} tokens were drafted, and the policy decided on {decided}"
-            for count in range(min(drafted + 1, len(one.positions))):
-                found = int(one.positions[count][row])
-                assert count == drafted or found == count, f"{where}: position {count} was called {found}"
+            for count in range(min(drafted + 1, len(round_.positions))):
+                asked = int(round_.positions[count][row])
+                assert count == drafted or asked == count, f"{where}: position {count} was called {asked}"
             assert 0 <= accepted <= drafted, f"{where}: {accepted} of {drafted} tokens are said to be accepted"
             left[row] -= (accepted + 1) * (left[row] > 0)
 
@@ -48,28 +55,28 @@ def signals_describe_the_drafts_distribution(engine: type[Engine], draw: Draw) -
     work, (tokens,), rounds = recorded(engine, draw, prompts=(1, 1))
     shown_sampling = work.sampling if work.sampling["temperature"] else {}
     prefix = list(work.prompts[0])
-    for one in rounds:
+    for round_ in rounds:
         block: list[int] = []
-        for position in range(len(one.signals)):
-            seen, signals = prefix + block, one.signals[position]
+        for position in range(len(round_.signals)):
+            seen, signals = prefix + block, round_.signals[position]
             logits = work.draft(input_ids=torch.tensor([seen])).logits[0, -1]
             shown = torch.tensor(reference_probabilities(logits.tolist(), **shown_sampling), dtype=torch.float64)
             expected = {"logits": logits, **{name: of(shown) for name, of in OF_PROBABILITIES.items()}}
             for name, value in expected.items():
-                found = getattr(signals, name)[0]
-                assert torch.allclose(found.double(), value.double(), rtol=0, atol=CLOSE), (
-                    f"after {seen}, {name} is {value.tolist()} and the policy was shown {found.tolist()}"
+                shown = getattr(signals, name)[0]
+                assert torch.allclose(shown.double(), value.double(), rtol=0, atol=CLOSE), (
+                    f"after {seen}, {name} is {value.tolist()} and the policy was shown {shown.tolist()}"
                 )
-            if position < len(one.drawn):
-                drawn = one.drawn[position]
+            if position < len(round_.drawn):
+                drawn = round_.drawn[position]
                 block.append(int(drawn.token[0]))
                 q = reference_probabilities(logits.tolist(), **work.sampling)[block[-1]]
                 assert q > 0, f"after {seen}, token {block[-1]} was drawn, whose probability is 0"
-                told = float(drawn.probability[0])
-                assert abs(q - told) < CLOSE, (
-                    f"after {seen}, {block[-1]} is drawn with probability {q}, and {told} is told"
+                claimed = float(drawn.probability[0])
+                assert abs(q - claimed) < CLOSE, (
+                    f"after {seen}, {block[-1]} is drawn with probability {q}, and {claimed} is told"
                 )
-        accepted = int(one.outcome.accepted[0])
+        accepted = int(round_.outcome.accepted[0])
         assert tokens[len(prefix) - len(work.prompts[0]) :][:accepted] == block[:accepted], (
             f"after {prefix}, {accepted} tokens of {block} were accepted, and the output is {tokens}"
         )
@@ -79,14 +86,14 @@ def signals_describe_the_drafts_distribution(engine: type[Engine], draw: Draw) -
 def fixed_costs_are_told_and_charged(engine: type[Engine], draw: Draw) -> None:
     """With `costs` fixed the policy is told these and no others, and a round takes exactly what they add up to."""
     _, _, rounds = recorded(engine, draw)
-    for number, one in enumerate(rounds):
-        told = {name: float(getattr(one.context.costs, name)) for name in COSTS}
-        assert told == COSTS, f"round {number}: the costs are fixed at {COSTS}, and the policy was told {told}"
-        steps, longest = len(one.signals), int(one.outcome.drafted.max())
+    for number, round_ in enumerate(rounds):
+        shown = {name: float(getattr(round_.context.costs, name)) for name in COSTS}
+        assert shown == COSTS, f"round {number}: the costs are fixed at {COSTS}, and the policy was told {shown}"
+        steps, longest = len(round_.signals), int(round_.outcome.drafted.max())
         expected = COSTS["draft_step"] * steps + COSTS["verify"] + COSTS["verify_token"] * longest
-        assert abs(float(one.outcome.seconds) - expected) < CLOSE, (
+        assert abs(float(round_.outcome.seconds) - expected) < CLOSE, (
             f"round {number}: {steps} draft steps and a block of {longest} take {expected} s at these costs, and "
-            f"{float(one.outcome.seconds)} s were told"
+            f"{float(round_.outcome.seconds)} s were told"
         )
 
 

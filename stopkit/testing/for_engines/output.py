@@ -38,7 +38,7 @@ def what_is_streamed_is_what_is_returned(engine: type[Engine], draw: Draw) -> No
     pieces: dict[int, list[Piece]] = defaultdict(list)
     tokenizer = letters(work.target.config.vocab_size)
     result = work.run(engine, tokenizer, on_piece=lambda piece: pieces[piece.sequence].append(piece))
-    for row, made in enumerate(result.continuations):
+    for row, continuation in enumerate(result.continuations):
         streamed = Continuation(
             tokens=[token for piece in pieces[row] for token in piece.tokens],
             origins=[origin for piece in pieces[row] for origin in piece.origins],
@@ -46,13 +46,13 @@ def what_is_streamed_is_what_is_returned(engine: type[Engine], draw: Draw) -> No
             finish_reason=pieces[row][-1].finish_reason if pieces[row] else None,
         )
         for name in ("tokens", "origins", "text", "finish_reason"):
-            sent, returned = getattr(streamed, name), getattr(made, name)
+            sent, returned = getattr(streamed, name), getattr(continuation, name)
             assert sent == returned, f"{name} of sequence {row}: {sent} streamed, {returned} returned"
         assert all(piece.finish_reason is None for piece in pieces[row][:-1]), (
             f"sequence {row} was said to be finished before its last piece"
         )
-        assert len(pieces[row]) == made.stats.rounds, (
-            f"sequence {row} was given {len(pieces[row])} pieces in {made.stats.rounds} rounds"
+        assert len(pieces[row]) == continuation.stats.rounds, (
+            f"sequence {row} was given {len(pieces[row])} pieces in {continuation.stats.rounds} rounds"
         )
 
 
@@ -65,10 +65,12 @@ def origins_tell_drafted_tokens_from_the_targets_own(engine: type[Engine], draw:
         *before, own = piece.origins
         assert set(before) <= {Origin.ACCEPTED}, f"a round gave the origins {[*map(str, piece.origins)]}"
         assert own in (Origin.RESIDUAL, Origin.BONUS), f"the last token of a round is said to be {str(own)!r}"
-    for row, made in enumerate(result.continuations):
-        assert len(made.origins) == len(made.tokens), f"{len(made.tokens)} tokens have {len(made.origins)} origins"
-        told, counted = made.origins.count(Origin.ACCEPTED), made.stats.accepted
-        assert told == counted, f"{told} tokens of sequence {row} are said to be accepted, and {counted} were"
+    for row, continuation in enumerate(result.continuations):
+        assert len(continuation.origins) == len(continuation.tokens), (
+            f"{len(continuation.tokens)} tokens have {len(continuation.origins)} origins"
+        )
+        claimed, counted = continuation.origins.count(Origin.ACCEPTED), continuation.stats.accepted
+        assert claimed == counted, f"{claimed} tokens of sequence {row} are said to be accepted, and {counted} were"
 
 
 def stop_strings_end_the_text(engine: type[Engine], draw: Draw) -> None:
@@ -78,17 +80,19 @@ def stop_strings_end_the_text(engine: type[Engine], draw: Draw) -> None:
     stop = draw(st.lists(st.text(LETTERS[:vocabulary], min_size=1, max_size=3), min_size=1, max_size=2, unique=True))
     texts = ["".join(LETTERS[token] for token in prompt) for prompt in work.prompts]
     result = work.run(engine, letters(vocabulary), prompts=texts, stop=stop)
-    for prompt, found in zip(work.prompts, result.continuations, strict=True):
+    for prompt, continuation in zip(work.prompts, result.continuations, strict=True):
         tokens = continued(work.target, prompt, work.max_new_tokens)
         expected = _cut(tokens, stop)
-        told = (found.tokens, found.text, found.finish_reason)
-        assert told == expected, f"{tokens} spelt in letters and stopped by {stop} is {expected}, and not {told}"
+        returned = (continuation.tokens, continuation.text, continuation.finish_reason)
+        assert returned == expected, (
+            f"{tokens} spelt in letters and stopped by {stop} is {expected}, and not {returned}"
+        )
 
 
 def _cut(tokens: list[int], stop: Sequence[str]) -> tuple[list[int], str, str]:
     text = ""
     for count, token in enumerate(tokens, start=1):
         text += LETTERS[token]
-        if found := [text.index(each) for each in stop if each in text]:
-            return tokens[:count], text[: min(found)], "stop"
+        if places := [text.index(each) for each in stop if each in text]:
+            return tokens[:count], text[: min(places)], "stop"
     return tokens, text, "length"

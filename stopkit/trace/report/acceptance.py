@@ -48,7 +48,7 @@ def rollouts(trace: Trace) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def survivals(trace: Trace) -> list[tuple[int, int]]:
-    """By position: rollouts accepted up to it and with it, and those that were long enough to tell."""
+    """How many rollouts were accepted up to each position and with it, and how many were long enough to tell."""
     position = torch.arange(trace.metadata.max_draft)
     whole = (position < trace.drafted.unsqueeze(1)).sum(0)
     kept = (position < trace.run.unsqueeze(1)).sum(0)

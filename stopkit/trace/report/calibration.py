@@ -60,7 +60,7 @@ class Calibration:
 
 
 def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy], cost: FixedCosts) -> dict[str, Calibration]:
-    """By name: the score of every threshold policy, the probability of the drawn token, and what policies estimate.
+    """How true each is, by name: scores of threshold policies, the drawn token's probability, policies' estimates.
 
     Scores are judged at every position; a policy's estimate at those that it drafts in a replay at `cost`.
     """
@@ -77,32 +77,32 @@ def calibrations(trace: Trace, policies: Mapping[str, StoppingPolicy], cost: Fix
     }
     if not len(beta):
         return {}
-    found = {name: calibration(score.double(), beta, accepted) for name, score in scores.items()}
+    judged = {name: calibration(score.double(), beta, accepted) for name, score in scores.items()}
     drawn, chance = (trace.columns[name][asked].double() for name in ("drawn_probability", "acceptance"))
-    found["q(x), the drawn token"] = calibration(drawn, chance, accepted)
+    judged["q(x), the drawn token"] = calibration(drawn, chance, accepted)
     for name, policy in policies.items():
         if isinstance(policy, Estimating):
             score, start, place = estimates(trace, policy, cost)
             if len(score):
                 chance = trace.columns["acceptance"][start, place].double()
-                found[f"{name}'s estimate"] = calibration(score, chance, place < trace.run[start])
-    return found
+                judged[f"{name}'s estimate"] = calibration(score, chance, place < trace.run[start])
+    return judged
 
 
 def calibration(score: Tensor, chance: Tensor, accepted: Tensor) -> Calibration:
-    """Of a score [N] with the acceptance probability [N] and what was accepted, bool [N]; N is 1 or more."""
+    """Hold a score [N] against the acceptance probability [N] and what was accepted, bool [N]; N is 1 or more."""
     order = score.argsort(stable=True)
     bins = tuple(
         Bin(len(rows), *(float(value[rows].double().mean()) for value in (score, chance, accepted)))
         for rows in order.tensor_split(min(BINS, len(score)))
     )
     counts = torch.histc(score.clamp(0, 1), bins=10, min=0, max=1)
-    gap = sum(one.count * abs(one.score - one.accepted) for one in bins) / len(score)
+    gap = sum(each.count * abs(each.score - each.accepted) for each in bins) / len(score)
     return Calibration(bins, tuple((counts / counts.sum()).tolist()), gap, _auc(score, accepted))
 
 
 def _auc(score: Tensor, accepted: Tensor) -> float:
-    """By ranks; equal scores share the mean of theirs."""
+    """The area under the ROC curve, by ranks; equal scores share the mean of their ranks."""
     _, place, counts = torch.unique(score, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2)[place]
     hits = int(accepted.sum())
@@ -122,43 +122,44 @@ def calibration_section(study: Study) -> str:
         "says. Points hold equally many positions. Positions after a rejection do not count. Grey bars say how often a "
         "score is shown."
     )
-    found = calibrations(study.trace, study.policies, study.costs[study.reference])
-    if not found:
+    judged = calibrations(study.trace, study.policies, study.costs[study.reference])
+    if not judged:
         return section("calibration", "Calibration", "No policy of this report holds a score against a threshold.")
     pictures = [
-        (name, f"gap {one.gap:.3f} · area under ROC {one.auc:.3f}", _picture(name, one)) for name, one in found.items()
+        (name, f"gap {each.gap:.3f} · area under ROC {each.auc:.3f}", _picture(name, each))
+        for name, each in judged.items()
     ]
     marks = legend([("dot-key accepted-dot", "share accepted, 95%"), ("line-key beta", "acceptance probability, mean")])
-    return section("calibration", "Calibration", lead, marks, panels(pictures), behind(_table(found)))
+    return section("calibration", "Calibration", lead, marks, panels(pictures), behind(_table(judged)))
 
 
-def _picture(name: str, found: Calibration) -> str:
+def _picture(name: str, judged: Calibration) -> str:
     plot = Plot(300, 290, (0, 1), (0, 1), (22, 12, 42, 38))
     plot.axes(ticks(0, 1, 5), ticks(0, 1, 5), "score", "accepted")
-    for tenth, share in enumerate(found.histogram):
-        told = f"{share:.1%} of positions score {short(tenth / TENTHS, 1)} … {short((tenth + 1) / TENTHS, 1)}"
-        plot.bar(tenth / TENTHS + 0.008, 1 / TENTHS - 0.016, share * STRIP / max(found.histogram), "strip", told)
+    for tenth, share in enumerate(judged.histogram):
+        title = f"{share:.1%} of positions score {short(tenth / TENTHS, 1)} … {short((tenth + 1) / TENTHS, 1)}"
+        plot.bar(tenth / TENTHS + 0.008, 1 / TENTHS - 0.016, share * STRIP / max(judged.histogram), "strip", title)
     plot.line([(0, 0), (1, 1)], "diagonal", "a calibrated score")
-    inside = [one for one in found.bins if 0 <= one.score <= 1]
+    inside = [bin_ for bin_ in judged.bins if 0 <= bin_.score <= 1]
     if inside:
-        plot.line([(one.score, one.chance) for one in inside], "beta", "acceptance probability")
-    for one in inside:
-        low, high = one.interval
-        plot.whisker(one.score, max(0.0, low), min(1.0, high), "accepted-dot")
-        told = f"score {one.score:.3f}: {one.accepted:.1%} of {one.count:,} accepted, expected {one.chance:.1%}"
-        plot.dot(one.score, one.accepted, "accepted-dot", told)
-    first, last = found.bins[0], found.bins[-1]
+        plot.line([(bin_.score, bin_.chance) for bin_ in inside], "beta", "acceptance probability")
+    for bin_ in inside:
+        low, high = bin_.interval
+        plot.whisker(bin_.score, max(0.0, low), min(1.0, high), "accepted-dot")
+        title = f"score {bin_.score:.3f}: {bin_.accepted:.1%} of {bin_.count:,} accepted, expected {bin_.chance:.1%}"
+        plot.dot(bin_.score, bin_.accepted, "accepted-dot", title)
+    first, last = judged.bins[0], judged.bins[-1]
     description = (
         f"Acceptance rises from {first.accepted:.0%} at scores about {short(first.score)} to {last.accepted:.0%} at "
-        f"{short(last.score)}. On average the score is {short(found.gap, 3)} away from the share accepted."
+        f"{short(last.score)}. On average the score is {short(judged.gap, 3)} away from the share accepted."
     )
     return plot.svg(f"Calibration of {name}", description)
 
 
-def _table(found: dict[str, Calibration]) -> str:
+def _table(judged: dict[str, Calibration]) -> str:
     rows: list[list[str | Cell]] = []
-    for name, one in found.items():
-        for place in one.bins:
+    for name, each in judged.items():
+        for place in each.bins:
             low, high = place.interval
             rows.append(
                 [

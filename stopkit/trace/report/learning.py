@@ -34,7 +34,7 @@ class Movement:
     policy: str
     value: str
     lines: tuple[tuple[float, ...], ...]
-    """By sequence; one line through all of them where they share it."""
+    """A line for each sequence, or one through all of them where they share the value."""
     begins: tuple[int, ...]
     """Rounds at which a new sequence begins, of a line through all of them."""
 
@@ -120,19 +120,21 @@ def learning_section(study: Study, movements: list[Movement]) -> str:
         f"{short(cost.draft_cost, 3)}. Where every sequence learns for itself, thin lines are sequences "
         "and the thick one is their median; where they share it, the line goes on from sequence to sequence."
     )
-    pictures = [(f"{one.policy} · {one.value}", _note(one), _picture(one)) for one in movements]
+    pictures = [
+        (f"{movement.policy} · {movement.value}", _note(movement), _picture(movement)) for movement in movements
+    ]
     return section("learning", "What is learned", lead, panels(pictures), behind(_table(movements)))
 
 
-def _note(one: Movement) -> str:
-    ends = [line[-1] for line in one.lines if line]
-    how = "shared" if one.begins else f"{len(one.lines)} sequences"
-    return f"begins near {short(one.lines[0][0], 3)} · ends near {short(statistics.median(ends), 3)} · {how}"
+def _note(movement: Movement) -> str:
+    ends = [line[-1] for line in movement.lines if line]
+    how = "shared" if movement.begins else f"{len(movement.lines)} sequences"
+    return f"begins near {short(movement.lines[0][0], 3)} · ends near {short(statistics.median(ends), 3)} · {how}"
 
 
-def _median(one: Movement) -> list[tuple[float, float]]:
-    longest = max(map(len, one.lines))
-    columns = ([line[at] for line in one.lines if len(line) > at] for at in range(longest))
+def _median(movement: Movement) -> list[tuple[float, float]]:
+    longest = max(map(len, movement.lines))
+    columns = ([line[at] for line in movement.lines if len(line) > at] for at in range(longest))
     return [(at + 1.0, statistics.median(column)) for at, column in enumerate(columns) if len(column) >= FEWEST]
 
 
@@ -141,37 +143,37 @@ def _thinned(line: tuple[float, ...]) -> list[tuple[float, float]]:
     return [(at + 1.0, line[at]) for at in sorted({*range(0, len(line), step), len(line) - 1})] if line else []
 
 
-def _picture(one: Movement) -> str:
-    every = [value for line in one.lines for value in line]
-    longest = max(map(len, one.lines))
+def _picture(movement: Movement) -> str:
+    every = [value for line in movement.lines for value in line]
+    longest = max(map(len, movement.lines))
     low, high = min(every), max(every)
     room = (high - low) * 0.06 or 0.5
     plot = Plot(300, 190, (1, longest), (low - room, high + room), (12, 12, 40, 46))
     digits = 3 if high - low < 0.1 else 2
     plot.axes(ticks(1, longest, 4), ticks(low, high, 4), "round", "", y_form=lambda value: short(value, digits))
-    for begin in one.begins[1:]:
+    for begin in movement.begins[1:]:
         at = plot.x(begin + 1)
         plot.add(
             f'<path class="seam" d="M{at:.1f} {plot.top:.1f}V{plot.bottom:.1f}"><title>next sequence</title></path>'
         )
-    alone = len(one.lines) == 1
-    for number_, line in enumerate(one.lines, start=1):
+    alone = len(movement.lines) == 1
+    for number_, line in enumerate(movement.lines, start=1):
         points = _thinned(line)
         if points:
             plot.line(points, "learned" if alone else "faint", "" if alone else f"sequence {number_}")
-    if not alone and (middle := _median(one)):
+    if not alone and (middle := _median(movement)):
         plot.line(middle, "learned", "median")
-    description = f"{_note(one)}. Between {short(low, 3)} and {short(high, 3)} over {longest} rounds."
-    return plot.svg(f"{one.value} of {one.policy}", description)
+    description = f"{_note(movement)}. Between {short(low, 3)} and {short(high, 3)} over {longest} rounds."
+    return plot.svg(f"{movement.value} of {movement.policy}", description)
 
 
 def _table(movements: list[Movement]) -> str:
     rows: list[list[str | Cell]] = []
-    for one in movements:
-        every = [value for line in one.lines for value in line]
-        ends = statistics.median([line[-1] for line in one.lines if line])
-        values = (one.lines[0][0], min(every), max(every), ends)
-        rounds = max(map(len, one.lines))
-        rows.append([f"{one.policy} · {one.value}", count(rounds), *map(exact, values)])
+    for movement in movements:
+        every = [value for line in movement.lines for value in line]
+        ends = statistics.median([line[-1] for line in movement.lines if line])
+        values = (movement.lines[0][0], min(every), max(every), ends)
+        rounds = max(map(len, movement.lines))
+        rows.append([f"{movement.policy} · {movement.value}", count(rounds), *map(exact, values)])
     head = ["value", "rounds", "after the first round", "smallest", "largest", "at the end"]
     return html_table(head, rows, "What was learned; at the end, the median of the sequences")

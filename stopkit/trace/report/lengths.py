@@ -23,16 +23,19 @@ def lengths_section(study: Study) -> str:
         f"draft step in vain. At draft cost {short(cost.draft_cost, 3)} and verify cost "
         f"{short(cost.verify_cost, 3)}; rules that ignore costs draft the same at all of them."
     )
-    found = {name: study.replays[name][study.reference].stats for name in study.ranking}
+    stats = {name: study.replays[name][study.reference].stats for name in study.ranking}
     both = {
-        name: (histogram(one.rounds, one.offered_by_position), histogram(one.rounds, one.accepted_by_position))
-        for name, one in found.items()
+        name: (
+            histogram(counts.rounds, counts.offered_by_position),
+            histogram(counts.rounds, counts.accepted_by_position),
+        )
+        for name, counts in stats.items()
     }
     longest = max(len(drafted) for drafted, _ in both.values())
-    top = max(max(each) / found[name].rounds for name, pair in both.items() for each in pair)
-    pictures = [(name, _note(found[name]), _picture(name, found[name], *both[name], longest, top)) for name in both]
+    top = max(max(each) / stats[name].rounds for name, pair in both.items() for each in pair)
+    pictures = [(name, _note(stats[name]), _picture(name, stats[name], *both[name], longest, top)) for name in both]
     marks = legend([("box-key drafted", "drafted"), ("box-key accepted", "accepted")])
-    numbers = behind(_table(found, both, longest))
+    numbers = behind(_table(stats, both, longest))
     return section("lengths", "Draft and accepted lengths", lead, marks, panels(pictures), numbers)
 
 
@@ -55,7 +58,7 @@ def _picture(
     return plot.svg(f"Lengths of {name}", description)
 
 
-def _table(found: dict[str, Statistics], both: dict[str, tuple[list[int], list[int]]], longest: int) -> str:
+def _table(stats: dict[str, Statistics], both: dict[str, tuple[list[int], list[int]]], longest: int) -> str:
     rows: list[list[str | Cell]] = []
     for name, pair in both.items():
         for what, counts in zip(("drafted", "accepted"), pair, strict=True):

@@ -44,13 +44,13 @@ def speed_section(study: Study) -> str:
     )
     parts = []
     for verify, at in study.verify_costs().items():
-        told = f"Each block token adds {short(verify, 3)} of a target step to a verification."
-        pictures = "".join(_picture(study, at, wide, told) for wide in (True, False))
-        parts.append(figure(pictures, told, legend=_legend(study)) + _table(study, at, verify))
+        note = f"Each block token adds {short(verify, 3)} of a target step to a verification."
+        pictures = "".join(_picture(study, at, wide, note) for wide in (True, False))
+        parts.append(figure(pictures, note, legend=_legend(study)) + _table(study, at, verify))
     return section("speed", "Speed-up", lead, *parts)
 
 
-def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
+def _picture(study: Study, at: Sequence[int], wide: bool, note: str) -> str:
     costs = [study.costs[index].draft_cost for index in at]
     every = [study.speedups(name)[index] for name in (*study.policies, *study.bounds) for index in at]
     y_ticks = ticks(min(every) * 0.98, max(every) * 1.02, 8)
@@ -62,10 +62,10 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
     plot.axes(costs, y_ticks, "draft cost, in target steps", "tokens per target-step time", lambda c: short(c, 3))
 
     def along(name: str) -> list[tuple[float, float]]:
-        found = study.speedups(name)
+        speedups = study.speedups(name)
         if len(costs) == 1:  # a level across the picture
-            return [(end, found[at[0]]) for end in x]
-        return [(cost, found[index]) for cost, index in zip(costs, at, strict=True)]
+            return [(end, speedups[at[0]]) for end in x]
+        return [(cost, speedups[index]) for cost, index in zip(costs, at, strict=True)]
 
     plot.area(along("hindsight"), along(CLAIRVOYANT), "beyond", "above the clairvoyant bound")
     for name in BOUND_NAMES:
@@ -87,7 +87,7 @@ def _picture(study: Study, at: Sequence[int], wide: bool, told: str) -> str:
     best = study.ranking[0]
     description = (
         f"Lines of {len(study.policies)} policies and four bounds over draft costs from {short(x[0], 3)} to "
-        f"{short(x[1], 3)}. {told} Best on average is {best}. The table below has every number."
+        f"{short(x[1], 3)}. {note} Best on average is {best}. The table below has every number."
     )
     return plot.svg("Speed-up against draft cost", description, "wide" if wide else "narrow")
 
@@ -133,5 +133,5 @@ def _table(study: Study, at: Sequence[int], verify: float) -> str:
 
 
 def _tint(share: float) -> float:
-    """From 0 at seven tenths of the bound or less to 1 at the bound."""
+    """How strongly a cell is tinted: from 0 at seven tenths of the bound or less to 1 at the bound."""
     return min(1.0, max(0.0, (share - 0.7) / 0.3))

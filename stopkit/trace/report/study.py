@@ -36,9 +36,9 @@ class Study:
         tick: Tick = lambda name, part: None,
     ) -> "Study":
         """Replay everything. Raises InputError if a policy reads what the trace does not hold."""
-        found = dict(TraceComparison(trace, policies, costs).replays(tick))
-        limits = {name: found.pop(name) for name in BOUNDS}
-        return cls(trace, policies, costs, found, limits)
+        replays = dict(TraceComparison(trace, policies, costs).replays(tick))
+        limits = {name: replays.pop(name) for name in BOUNDS}
+        return cls(trace, policies, costs, replays, limits)
 
     @cached_property
     def reference(self) -> int:
@@ -52,9 +52,9 @@ class Study:
         return sorted(self.policies, key=lambda name: -geometric_mean(self.speedups(name)))
 
     def speedups(self, name: str) -> list[float]:
-        """Of a policy or a bound, by costs."""
-        found = self.replays[name] if name in self.replays else self.bounds[name]
-        return [one.speedup for one in found]
+        """The speed-ups of a policy or a bound, one for each pair of costs."""
+        replays = self.replays[name] if name in self.replays else self.bounds[name]
+        return [replay.speedup for replay in replays]
 
     def reached(self, name: str) -> float:
         """Share of the clairvoyant bound, as a geometric mean over the costs."""
@@ -70,5 +70,5 @@ class Study:
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Of positive values."""
+    """The geometric mean of `values`, which are all above 0."""
     return math.exp(sum(map(math.log, values)) / len(values))

@@ -90,34 +90,34 @@ class Plot:
         """`style` are classes: start, middle or end, and others of the style sheet."""
         self.add(f'<text x="{_n(x)}" y="{_n(y)}" class="{style}">{escape(content)}</text>')
 
-    def line(self, points: Points, style: str, told: str = "") -> None:
+    def line(self, points: Points, style: str, title: str = "") -> None:
         """A line through `points`; `told` is shown when it is pointed at."""
         way = "L".join(f"{_n(self.x(x))} {_n(self.y(y))}" for x, y in points)
-        self.add(f'<path class="line {style}" d="M{way}">{_title(told)}</path>')
+        self.add(f'<path class="line {style}" d="M{way}">{_title(title)}</path>')
 
-    def area(self, upper: Points, lower: Points, style: str, told: str = "") -> None:
+    def area(self, upper: Points, lower: Points, style: str, title: str = "") -> None:
         """What lies between two lines."""
         way = "L".join(f"{_n(self.x(x))} {_n(self.y(y))}" for x, y in [*upper, *reversed(lower)])
-        self.add(f'<path class="area {style}" d="M{way}Z">{_title(told)}</path>')
+        self.add(f'<path class="area {style}" d="M{way}Z">{_title(title)}</path>')
 
-    def dot(self, x: float, y: float, style: str, told: str = "", radius: float = 3.5) -> None:
+    def dot(self, x: float, y: float, style: str, title: str = "", radius: float = 3.5) -> None:
         """A point."""
         place = f'cx="{_n(self.x(x))}" cy="{_n(self.y(y))}" r="{_n(radius)}"'
-        self.add(f'<circle class="dot {style}" {place}>{_title(told)}</circle>')
+        self.add(f'<circle class="dot {style}" {place}>{_title(title)}</circle>')
 
     def whisker(self, x: float, low: float, high: float, style: str) -> None:
         """An interval at `x`."""
         self.add(f'<path class="whisker {style}" d="M{_n(self.x(x))} {_n(self.y(low))}V{_n(self.y(high))}"/>')
 
-    def seam(self, x: float, told: str) -> None:
+    def seam(self, x: float, title: str) -> None:
         """A vertical rule."""
-        self.add(f'<path class="seam" d="M{_n(self.x(x))} {_n(self.top)}V{_n(self.bottom)}">{_title(told)}</path>')
+        self.add(f'<path class="seam" d="M{_n(self.x(x))} {_n(self.top)}V{_n(self.bottom)}">{_title(title)}</path>')
 
-    def bar(self, x: float, wide: float, value: float, style: str, told: str = "") -> None:
+    def bar(self, x: float, wide: float, value: float, style: str, title: str = "") -> None:
         """A bar from 0 up to `value`, its left edge at `x`, `wide` in units of x."""
         left, top, base = self.x(x), self.y(value), self.y(max(0.0, self._y[0]))
         size = f'x="{_n(left)}" y="{_n(top)}" width="{_n(self.x(x + wide) - left)}" height="{_n(base - top)}"'
-        self.add(f'<rect class="bar {style}" {size}>{_title(told)}</rect>')
+        self.add(f'<rect class="bar {style}" {size}>{_title(title)}</rect>')
 
     def group(self, style: str, draw: Callable[[], None]) -> None:
         """What `draw` adds, as one group."""
@@ -165,5 +165,5 @@ def _n(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _title(told: str) -> str:
-    return f"<title>{escape(told)}</title>" if told else ""
+def _title(title: str) -> str:
+    return f"<title>{escape(title)}</title>" if title else ""

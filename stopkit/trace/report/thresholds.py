@@ -27,7 +27,7 @@ class Sweep:
     """The threshold that it has in the report."""
     values: tuple[float, ...]
     speedups: tuple[tuple[float, ...], ...]
-    """By costs, then by value."""
+    """A row for each pair of costs, with the speed-up at each of `values`."""
 
     def best(self, cost: int) -> float:
         """The threshold with the highest speed-up, on this very trace."""
@@ -50,15 +50,15 @@ def _sweep(study: Study, name: str, tick: Tick) -> Sweep:
     default = float(getattr(policy, FIELD))
     top = _bound(policy)
     values = sorted({*(round(top * step / (STEPS - 1), 6) for step in range(STEPS)), default})
-    found: list[Sequence[float]] = []
+    speedups: list[Sequence[float]] = []
     for value in values:
         if value == default:
-            found.append(study.speedups(name))
+            speedups.append(study.speedups(name))
         else:
             changed = policy.model_copy(update={FIELD: value})
-            found.append([one.speedup for one in replay(study.trace, changed, study.costs)])
+            speedups.append([each.speedup for each in replay(study.trace, changed, study.costs)])
     tick(f"{name}'s {FIELD}", 1.0)
-    return Sweep(name, default, tuple(values), tuple(zip(*found, strict=True)))
+    return Sweep(name, default, tuple(values), tuple(zip(*speedups, strict=True)))
 
 
 def _bound(policy: StoppingPolicy) -> float:
