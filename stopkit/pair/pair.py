@@ -97,7 +97,7 @@ def make_pair(
             tokenizer.eos_token_id,
             folder / name,
             resume=resume,
-            report=lambda progress, share, name=name: on_progress(name, progress, share),  # type: ignore[misc]
+            on_progress=lambda progress, share, name=name: on_progress(name, progress, share),  # type: ignore[misc]
             report_every_seconds=report_every_seconds,
         )
         model.half().save_pretrained(folder / "pair" / name)

@@ -62,12 +62,12 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-    report: Callable[[Progress, float], None] = lambda progress, share: None,
+    on_progress: Callable[[Progress, float], None] = lambda progress, share: None,
     report_every_seconds: float = 60.0,
 ) -> tuple[LlamaForCausalLM, Progress]:
     """Train on `tokens` (1-D, long), watch `held_out` (1-D, long); returns the float32 model and its final progress.
 
-    `report(progress, share)` is called about every `report_every_seconds` and at the end, after a checkpoint.
+    `on_progress(progress, share)` is called about every `report_every_seconds` and at the end, after a checkpoint.
     """
     torch.manual_seed(schedule.seed)
     model = build(size, end_of_text)
@@ -96,11 +96,11 @@ def train(
             last_report = time.monotonic()
             progress = _progress(step, began, schedule.batch * size.context, running, model, held_out, size.context)
             _save_checkpoint(checkpoint, model, optimizers, progress)
-            report(progress, share)
+            on_progress(progress, share)
 
     progress = _progress(step, began, schedule.batch * size.context, running, model, held_out, size.context)
     _save_checkpoint(checkpoint, model, optimizers, progress)
-    report(progress, 1.0)
+    on_progress(progress, 1.0)
     return model, progress
 
 

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import click
 import pytest
 
+from stopkit import StopkitError
 from stopkit.cli import main
+from stopkit.cli.app import offered_commands
 from tests.cli.conftest import Run
 
 
@@ -87,3 +90,19 @@ def test_a_plug_in_that_cannot_be_found_is_wrong_input(run: Run, monkeypatch: py
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "stopkit", "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["stopkit,", "version"])
+
+
+def test_a_command_of_another_package_is_offered() -> None:
+    train_head = main.commands["train-head"]
+    assert train_head.callback.__module__ == "stopkit_policies.head.command"  # type: ignore[union-attr]
+
+
+def test_a_command_that_cannot_be_imported_says_why_and_breaks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"b": "none:main", "a": "stopkit.cli:main"}
+    points = [EntryPoint(name, place, "stopkit.commands") for name, place in places.items()]
+    monkeypatch.setattr("stopkit.cli.app.entry_points", lambda group: points)
+    sound, broken = offered_commands()
+    assert sound is main
+    assert "Cannot be loaded: ModuleNotFoundError: No module named 'none'" in broken.get_help(click.Context(broken))
+    with pytest.raises(StopkitError, match="stopkit b: none:main cannot be loaded: ModuleNotFoundError"):
+        broken.main([], standalone_mode=False)
