@@ -178,7 +178,7 @@ class DraftController:
             drawn=now.drawn,
         )
         with self._verb("learn"):
-            self._keep(self.policy.learn(self.state, outcome), self._those(active))
+            self._keep(self.policy.learn(self.state, outcome), self._those(active) if took_part is None else active)
         for sequence, judged, _, *block in zip(self.sequences, *counts, strict=True):
             if judged:
                 sequence.count_block(*block)
@@ -246,10 +246,11 @@ class DraftController:
 
     def _seconds(self, seconds: RoundTime | Tensor | float | None, steps: int, longest: int) -> Tensor | float:
         """What the round took, as far as the costs are not fixed; they are learned from what tells of the forwards."""
-        if seconds is None:
-            if self._times_itself:
-                self.stopwatch.lap(SPENT_BEFORE["learn"])
+        if self._times_itself:
+            self.stopwatch.lap(SPENT_BEFORE["learn"])
+        if self._times_itself or seconds is None:
             spent = self.stopwatch.settle()
+        if seconds is None:
             known = self._times_itself and not self._reads_anew
             seconds = RoundTime(
                 sum(spent.values()), spent["draft"] if known else None, spent["verify"] if known else None

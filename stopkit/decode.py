@@ -21,9 +21,9 @@ class Generation:
 
     def __init__(self, policy: StoppingPolicy, decoding: Decoding, state: State | None = None) -> None:
         self.decoding = decoding
-        self.controller = DraftController(
-            policy, decoding.sequence_count, decoding.device, state, decoding.costs, decoding.stopwatch
-        )
+        # Without a state to go on from, a sequence begins when it is seated.
+        rows = len(decoding.seated) if state is None else decoding.sequence_count
+        self.controller = DraftController(policy, rows, decoding.device, state, decoding.costs, decoding.stopwatch)
 
     @property
     def finished(self) -> bool:

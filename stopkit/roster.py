@@ -66,8 +66,11 @@ class Roster:
 
     def forget(self, ids: Sequence[Name]) -> list[Statistics]:
         """Let go of the sequences `ids`; what was counted of each. Raises InputError for a name that is not here."""
-        if unknown := [name for name in ids if name not in self.ids and name not in self._away]:
-            raise InputError(f"forget: {unknown[0]!r} is none of the sequences.")
+        for place, name in enumerate(ids):
+            if name not in self.ids and name not in self._away:
+                raise InputError(f"forget: {name!r} is none of the sequences.")
+            if name in ids[:place]:
+                raise InputError(f"forget: {name!r} is there twice.")
         self.seat([name for name in self.ids if name not in ids])
         return [self._away.pop(name)[0] for name in ids]
 

@@ -213,6 +213,8 @@ def test_sequences_that_ended_are_forgotten() -> None:
     assert controller.state.rows["length"].tolist() == [4]
     with pytest.raises(InputError, match="forget: 'c' is none of the sequences"):
         controller.forget(["c"])
+    with pytest.raises(InputError, match="forget: 'b' is there twice"):
+        controller.forget(["b", "b"])
     controller.seat("bc")
     assert [counts.rounds for counts in controller.sequences] == [1, 0], "c begins anew"
 
@@ -266,6 +268,13 @@ def test_a_row_without_a_part_learns_and_counts_nothing() -> None:
     assert [sequence.rounds for sequence in controller.sequences] == [1, 0, 1]
     assert [sequence.drafted for sequence in controller.sequences] == [4, 0, 4]
     assert controller.state.rows["length"].tolist() == [7, 5, 4]
+
+
+def test_a_sequence_by_itself_may_have_no_part() -> None:
+    controller = DraftController(load_policy("heuristic"))
+    go(controller, 4, [0], took_part=torch.tensor([False]))
+    assert controller.state.rows["length"].tolist() == [5]
+    assert controller.sequences[0].rounds == 0
 
 
 class Witness(StoppingPolicy):
@@ -401,6 +410,13 @@ def test_a_loop_may_say_what_its_rounds_took() -> None:
     go(controller, 3, [1], seconds=5.0)
     assert float(SEEN[-1].seconds) == 5.0
     assert float(controller.context(3).costs.draft_step) == pytest.approx(0.1)
+
+
+def test_nothing_piles_up_in_a_loop_that_says_what_its_rounds_took() -> None:
+    controller = DraftController(load_policy("static"))
+    for _ in range(50):
+        go(controller, 3, [1], seconds=0.5)
+    assert len(controller.stopwatch._open) == 1
 
 
 def test_fixed_costs_are_what_a_round_took() -> None:
