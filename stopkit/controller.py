@@ -167,7 +167,8 @@ class DraftController:
             active = active & took_part
             context, verified = replace(context, active=active), verified.where(active, 0)
         counts = torch.stack([active.long(), self.drafted, verified, accepted]).tolist()
-        _require_possible(*counts)
+        if self._times_itself:  # stopkit's own engines have passed the kit
+            _require_possible(*counts)
         took = self._seconds(seconds, steps=len(now.signals), longest=max(counts[2], default=0))
         outcome = RoundOutcome(
             context=context,
@@ -192,7 +193,7 @@ class DraftController:
         A sequence that is not among them keeps its counts and state until it is seated again. One that was never seated
         begins with what the sequences share. Raises InputError if a name is there twice.
         """
-        if list(ids) != self.ids:
+        if not self._roster.seats(ids):
             self._roster.seat(ids)
             self._begin_anew()
 

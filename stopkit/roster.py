@@ -25,7 +25,7 @@ class Roster:
     ) -> None:
         self._fresh, self._device = fresh, device
         self._away: dict[Name, tuple[Statistics, State]] = {}
-        self.ids = list(ids)
+        self.ids: Sequence[Name] = ids if isinstance(ids, range) else list(ids)
         """The sequence in each row."""
         self.counts = [Statistics() for _ in self.ids]
         """What is counted of each."""
@@ -46,9 +46,13 @@ class Roster:
             del self._away[name]
         self.ids, self.counts, self.state = list(ids), counts, state
 
+    def seats(self, ids: Sequence[Name]) -> bool:
+        """Whether the rows are the sequences `ids`, in that order."""
+        return ids == self.ids or list(ids) == list(self.ids)
+
     def gathered(self, ids: Sequence[Name]) -> tuple[list[Statistics], State]:
         """The counts and the state of any sequences; those of new ones are as they would begin."""
-        if list(ids) == self.ids:
+        if self.seats(ids):
             return self.counts, self.state
         present = set(self.ids)
         back = [name for name in ids if name in self._away]
