@@ -105,8 +105,8 @@ class DraftController:
         if isinstance(context, int):
             context = self.context(context)
         # The policy gets copies: writing into what it is shown cannot reach the engine.
-        copies = {name: getattr(context, name).clone() for name in ("active", "limit", "last_token")}
-        shown = replace(context, **copies)
+        active, limit, last_token = context.active.clone(), context.limit.clone(), context.last_token.clone()
+        shown = RoundContext(active, limit, context.costs, context.batch_size, last_token)
         self._alone = len(self.ids) == 1 and bool(context.active)
         self.drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):
@@ -279,13 +279,15 @@ class DraftController:
     def _verb(self, name: str) -> Iterator[None]:
         if self._times_itself and name in ("admit", "extend"):
             self.stopwatch.lap(SPENT_BEFORE[name])
+        start = self.stopwatch.mark()
         try:
-            with self.stopwatch.phase("policy"):
-                yield
+            yield
         except InputError:  # the policy knows what the user has to change
             raise
         except Exception as error:
             raise PolicyError(f"{_describe(self.policy)}, {name}: {type(error).__name__}: {error}") from error
+        finally:
+            self.stopwatch.count("policy", start)
 
     def _decision(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         if not isinstance(value, Tensor):

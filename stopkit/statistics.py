@@ -105,11 +105,19 @@ class Stopwatch:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the enclosed work as `name`. Phases do not nest."""
-        start = self._mark()
+        start = self.mark()
         try:
             yield
         finally:
-            self._open.append((name, start, self._mark()))
+            self.count(name, start)
+
+    def mark(self) -> Any:
+        """This moment."""
+        return self._mark()
+
+    def count(self, name: str, start: Any) -> None:
+        """Count what has passed since the moment `start` as `name`; `phase` without the block."""
+        self._open.append((name, start, self._mark()))
 
     def lap(self, name: str) -> None:
         """Count what has passed since the last phase ended as `name`."""
