@@ -166,7 +166,7 @@ class DraftController:
         if took_part is not None:
             active = active & took_part
             context, verified = replace(context, active=active), verified.where(active, 0)
-        counts = torch.stack([active.long(), self.drafted, verified, accepted]).tolist()
+        counts = torch.stack([active, self.drafted, verified, accepted]).tolist()
         if self._times_itself:  # stopkit's own engines have passed the kit
             _require_possible(*counts)
         took = self._seconds(seconds, steps=len(now.signals), longest=max(counts[2], default=0))

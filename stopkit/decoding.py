@@ -32,7 +32,7 @@ class Commitment(NamedTuple):
 
 
 class Verification(NamedTuple):
-    """One verification."""
+    """What one target forward over the blocks of all rows decided."""
 
     accepted: Tensor
     """[B] long."""

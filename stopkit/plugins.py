@@ -79,13 +79,13 @@ def registry() -> Registry:
     return built
 
 
-def build_registry(found: list[EntryPoint]) -> Registry:
-    """Load `found` in order.
+def build_registry(entry_points: list[EntryPoint]) -> Registry:
+    """Load `entry_points` in order.
 
     Raises InputError when two plug-ins claim one kind, naming both distributions, or when a hook is misspelled.
     """
     built = Registry()
-    for entry in _chosen(found):
+    for entry in _chosen(entry_points):
         distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
         offered: list[type[Kind]] = []
         problem = None
@@ -103,17 +103,17 @@ def build_registry(found: list[EntryPoint]) -> Registry:
     return built
 
 
-def _chosen(found: list[EntryPoint]) -> list[EntryPoint]:
+def _chosen(entry_points: list[EntryPoint]) -> list[EntryPoint]:
     wanted = os.environ.get("STOPKIT_PLUGINS")
     if wanted is None:
-        return found
+        return entry_points
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    if missing := set(names) - {entry.name for entry in found}:
+    if missing := set(names) - {entry.name for entry in entry_points}:
         raise InputError(
             f"STOPKIT_PLUGINS: no plug-in is called {sorted(missing)[0]!r}."
-            + did_you_mean(sorted(missing)[0], {entry.name for entry in found})
+            + did_you_mean(sorted(missing)[0], {entry.name for entry in entry_points})
         )
-    return [entry for entry in found if entry.name in names]
+    return [entry for entry in entry_points if entry.name in names]
 
 
 def _offered(plugin: object, name: str) -> list[type[Kind]]:

@@ -28,12 +28,12 @@ class Batch:
 
     @property
     def texts(self) -> list[str]:
-        """What to continue."""
+        """The texts to continue."""
         return [prompt.text for prompt in self.prompts]
 
     def place(self, error: InputError) -> InputError:
         """The same error, with `prompts[i]` replaced by where that prompt was written."""
-        return InputError(re.sub(r"^prompts\[(\d+)\]", lambda found: self.prompts[int(found[1])].where, str(error)))
+        return InputError(re.sub(r"^prompts\[(\d+)\]", lambda match: self.prompts[int(match[1])].where, str(error)))
 
 
 def batches(prompts: Sequence[WrittenPrompt], size: int, seed: int) -> list[Batch]:

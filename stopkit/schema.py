@@ -118,8 +118,8 @@ def _closed(properties: Schema) -> Schema:
 def _lift(cls: type[BaseModel], defs: Schema) -> Schema:
     """The schema of `cls`, its nested definitions moved to `defs`; a nested policy is a reference to any kind."""
     schema = cls.model_json_schema(ref_template="#/$defs/{model}", schema_generator=Generator)
-    found = schema.pop("$defs", {})
-    defs.update({name: inner for name, inner in found.items() if name not in NESTED})
+    definitions = schema.pop("$defs", {})
+    defs.update({name: inner for name, inner in definitions.items() if name not in NESTED})
     lifted: Schema = json.loads(json.dumps(schema), object_hook=_point_at_kinds)
     return lifted
 

@@ -62,11 +62,11 @@ class State:
         return State(**own, parts=tuple(parts))
 
     def put(self, **values: Tensor) -> Self:
-        """With `values` in the places of those of the same names."""
+        """This state with `values` in the places of those of the same names."""
         return type(self)(_put(self.rows, values), _put(self.shared, values), self.parts)
 
     def moved(self, taught: Tensor, **values: Tensor) -> Self:
-        """With what the rows in `taught` (bool [B]) learned: `values` are [B, ...].
+        """This state once the rows in `taught` (bool [B]) have learned `values` [B, ...].
 
         A value of the rows is replaced in those rows; a shared one becomes the mean of what those rows make of it.
         """
@@ -133,7 +133,7 @@ class State:
         return replace(self, rows=rows, parts=parts)
 
     def _taking(self, other: "State", rows: bool) -> "State":
-        """With the shared values of `other`, and its rows if `rows`, on the devices of these."""
+        """This state with the shared values of `other`, and its rows if `rows`, moved to the devices of its own."""
         parts = tuple(part._taking(twin, rows) for part, twin in zip(self.parts, other.parts, strict=True))
         shared = _at(other.shared, self.shared)
         return State(_at(other.rows, self.rows) if rows else self.rows, shared, parts)
@@ -154,7 +154,7 @@ def _beside(flags: Tensor, value: Tensor) -> Tensor:
 
 
 def _put(values: Values, new: Values) -> Values:
-    """With what is new of these; the same mapping if nothing is, since it is asked at every draft step."""
+    """`values` updated by those of `new` that it has; itself if it has none, as this is asked at every draft step."""
     changed = any(name in values for name in new)
     return {name: new.get(name, old) for name, old in values.items()} if changed else values
 

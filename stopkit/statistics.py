@@ -112,7 +112,7 @@ class Stopwatch:
             self.count(name, start)
 
     def mark(self) -> Any:
-        """This moment."""
+        """The present moment, for `count`."""
         return self._mark()
 
     def count(self, name: str, start: Any) -> None:

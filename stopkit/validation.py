@@ -23,13 +23,13 @@ def validated(cls: type[Model], data: Mapping[str, Any], where: str) -> Model:
     try:
         return cls.model_validate(dict(data))
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        lines = [_line(cls, details, where) for details in found if not _follows(details, found)]
+        errors = error.errors(include_url=False)
+        lines = [_line(cls, details, where) for details in errors if not _follows(details, errors)]
         raise InputError("\n".join(dict.fromkeys(lines))) from None
 
 
 def nested(load: Callable[[Any, str], Any]) -> BeforeValidator:
-    """For a field that holds a block: `load(value, where)` makes it, and an InputError of it names the field."""
+    """Validate a field that holds a block by `load(value, where)`, whose InputErrors then name the field."""
 
     def loaded(value: Any) -> Any:
         try:
@@ -63,10 +63,10 @@ def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
     return f"{path}: {message[0].lower() + message[1:]}{got}."
 
 
-def _follows(details: ErrorDetails, found: Iterable[ErrorDetails]) -> bool:
+def _follows(details: ErrorDetails, errors: Iterable[ErrorDetails]) -> bool:
     """Whether a list is too short only because its entries are wrong, which is an error of its own."""
     place = details["loc"]
-    inside = [other for other in found if other["loc"][: len(place)] == place and len(other["loc"]) > len(place)]
+    inside = [other for other in errors if other["loc"][: len(place)] == place and len(other["loc"]) > len(place)]
     return details["type"] == "too_short" and bool(inside)
 
 

@@ -97,13 +97,13 @@ class Goodput(StoppingPolicy):
         drafted, accepted, costs = outcome.drafted, outcome.accepted, outcome.context.costs
         columns, opened, (token, _) = drafted.amax(), accepted > 0, _prices(state, costs)
         any_drafted, openings = columns > 0, opened.sum()
-        made = accepted.sum() / rows.double() + 1
-        took = costs.round(columns) / costs.verify
+        tokens = accepted.sum() / rows.double() + 1
+        time = costs.round(columns) / costs.verify
         gained = ((accepted - token * drafted) * opened).sum() / openings.clamp_min(1) + token - 1
         reach = (torch.arange(LONGEST, device=drafted.device) < drafted.unsqueeze(1)).sum(0) / rows.double()
         longer = (wait * PATIENCE).clamp_max(LONGEST_WAIT).where(skipped >= wait, FIRST_WAIT)
         state = state.put(
-            pace=(pace * MEMORY + torch.stack([made, took])).where(any_active, pace),
+            pace=(pace * MEMORY + torch.stack([tokens, time])).where(any_active, pace),
             gain=torch.lerp(state["gain"], gained, GAIN_SHARE).where(openings > 0, state["gain"]),
             reach=torch.lerp(state["reach"], reach, REACH_SHARE).where(any_drafted, state["reach"]),
             skipped=(skipped + any_active) * ~any_drafted,

@@ -83,14 +83,14 @@ def options_of(fields: type[BaseModel], *names: str) -> Callable[[Function], Fun
 
 def json_option(function: Function) -> Function:
     """`--json FILE`."""
-    made: Callable[[Function], Function] = click.option(
+    option: Callable[[Function], Function] = click.option(
         "--json",
         "json_file",
         metavar="FILE",
         callback=writable,
         help="Write conditions and rows as one JSON object; - is standard output.",
     )
-    return made(function)
+    return option(function)
 
 
 def load(config: Path | None, options: Mapping[str, Any], policy: str | None = None) -> "Config":

@@ -60,13 +60,13 @@ def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> 
     recipe = _recipe(options)
     try:
         with _watch() as on_progress:
-            made = make_pair(
+            folder = make_pair(
                 recipe, out, resume=resume, say=click.echo, on_progress=on_progress, report_every_seconds=report_every
             )
     except KeyboardInterrupt:
         click.echo("Add --resume to go on from the last checkpoint.", err=True)
         raise
-    click.echo(f"The pair and its MODEL_CARD.md are in {made}.")
+    click.echo(f"The pair and its MODEL_CARD.md are in {folder}.")
 
 
 def _recipe(options: dict[str, Any]) -> "Recipe":

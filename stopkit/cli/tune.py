@@ -65,8 +65,8 @@ def tune(
 
     trace = opened(path, max_new_tokens, sequences)
     (policy,) = named(trace, [kind]).values()
-    found = space(policy, [field.strip() for field in fields.split(",")] if fields else ())
-    tuning = Tuning(trace, found, costs_of(trace, **costs), held_out, seed)
+    choices = space(policy, [field.strip() for field in fields.split(",")] if fields else ())
+    tuning = Tuning(trace, choices, costs_of(trace, **costs), held_out, seed)
     _ = tuning.parts  # what is wrong with the split is said before a study is begun
     study = tuning.study(storage or f"sqlite:///{out.with_suffix('.study.db')}", seeded=storage is None)
     try:

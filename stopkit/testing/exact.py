@@ -122,9 +122,9 @@ def _normalised(weights: Sequence[float]) -> list[float]:
     return [weight / mass for weight in weights]
 
 
-def total_variation(one: Distribution, other: Distribution) -> float:
+def total_variation(p: Distribution, q: Distribution) -> float:
     """Half the sum of absolute differences: the largest difference in probability of any event."""
-    return sum(abs(one.get(tokens, 0.0) - other.get(tokens, 0.0)) for tokens in one.keys() | other.keys()) / 2
+    return sum(abs(p.get(tokens, 0.0) - q.get(tokens, 0.0)) for tokens in p.keys() | q.keys()) / 2
 
 
 def assert_distribution_preserved(

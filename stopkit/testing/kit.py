@@ -61,10 +61,10 @@ def results(checks: Sequence[Check], subject: Any, expected: Reasons, examples: 
 
 
 def _all(checks: Sequence[Check], subject: Any, expected: Reasons | None, examples: int) -> list[Result]:
-    found = list(results(checks, subject, expected or {}, examples))
-    if bad := [str(result) for result in found if not result.good]:
-        raise ConformanceError(f"{subject!r} fails {len(bad)} of {len(found)} checks:\n" + "\n".join(bad))
-    return found
+    outcomes = list(results(checks, subject, expected or {}, examples))
+    if bad := [str(result) for result in outcomes if not result.good]:
+        raise ConformanceError(f"{subject!r} fails {len(bad)} of {len(outcomes)} checks:\n" + "\n".join(bad))
+    return outcomes
 
 
 def _as_tests(checks: Sequence[Check], subject: Any, expected: Reasons | None, examples: int) -> Callable[[Test], Test]:

@@ -41,8 +41,10 @@ class Rounds:
     device: str = "cpu"
 
     def __repr__(self) -> str:
-        told = [f"{at.name}={getattr(self, at.name)!r}" for at in fields(self) if getattr(self, at.name) != at.default]
-        return f"Rounds({', '.join(told)})"
+        changed = [
+            f"{at.name}={getattr(self, at.name)!r}" for at in fields(self) if getattr(self, at.name) != at.default
+        ]
+        return f"Rounds({', '.join(changed)})"
 
     @property
     def everyone(self) -> list[int]:
@@ -65,7 +67,7 @@ class Rounds:
         q = softmax(logits)
         token = torch.multinomial(q.view(-1, self.vocabulary), 1, generator=generator).view(by_position)
         kept = torch.randint(0, self.longest + 1, by_round, generator=generator)
-        made = vars(compute(SIGNALS, lambda: q, logits, hidden_state=logits.tanh())) | {
+        tensors = vars(compute(SIGNALS, lambda: q, logits, hidden_state=logits.tanh())) | {
             "token": token,
             "probability": q.gather(-1, token.unsqueeze(-1)).squeeze(-1),
             "kept": {"none": torch.zeros_like(kept), "all": torch.full_like(kept, self.longest)}.get(
@@ -76,7 +78,7 @@ class Rounds:
             "finish": number(self.rounds, by_round[:1]).unsqueeze(1).expand(by_round),
             "last": torch.randint(0, self.vocabulary, by_round, generator=generator),
         }
-        return {name: value.to(self.device) for name, value in made.items()}
+        return {name: value.to(self.device) for name, value in tensors.items()}
 
     def at(self, name: str, who: Tensor, number: int) -> Tensor:
         """The value called `name` of the sequences `who` in round `number`, [B, …]; after the last all are finished."""

@@ -55,8 +55,8 @@ class Lanes(StoppingPolicy):
         return False
 
     def init(self, batch_size: int, device: torch.device) -> State:
-        one = self.policy.init(1, device).flat()
-        return State(rows={name: value.expand(batch_size, *value.shape) for name, value in one.items()})
+        state = self.policy.init(1, device).flat()
+        return State(rows={name: value.expand(batch_size, *value.shape) for name, value in state.items()})
 
     def outlived(self, state: State) -> State:
         """The state with which the next sequence of every lane begins: it keeps what its sequences share."""
@@ -125,17 +125,17 @@ class Lanes(StoppingPolicy):
         if getattr(type(self.policy), name) is getattr(StoppingPolicy, name):
             return None
 
-        def one(values: Values, *lane: Tensor) -> tuple[Tensor, Values]:
+        def in_lane(values: Values, *lane: Tensor) -> tuple[Tensor, Values]:
             decision, new = verb(self._form.filled(values), lane)
             kept = {} if name in self._one_by_one else values
             return decision, {place: value for place, value in new.flat().items() if value is not kept.get(place)}
 
         if name not in self._one_by_one:
             try:
-                return _answer(vectorised(one, state.rows, lanes), state)
+                return _answer(vectorised(in_lane, state.rows, lanes), state)
             except RuntimeError:
                 self._one_by_one.add(name)
-        return _answer(_one_by_one(one, state.rows, lanes), state)
+        return _answer(_one_by_one(in_lane, state.rows, lanes), state)
 
 
 class _Positions(Sequence[Item], Generic[Item]):
@@ -163,7 +163,7 @@ class _Positions(Sequence[Item], Generic[Item]):
 
 def _by_name(seen: Sequence[Any], names: Sequence[str]) -> list[Tensor]:
     """What was seen, [L, positions, ...] by name; nothing if there were no positions."""
-    return [torch.stack([getattr(one, name) for one in seen], 1) for name in names] if seen else []
+    return [torch.stack([getattr(item, name) for item in seen], 1) for name in names] if seen else []
 
 
 def _rows(*values: Tensor) -> Lane:
@@ -213,10 +213,10 @@ def vectorised(
         functorch._vmap_decrement_nesting()
 
 
-def _one_by_one(one: Callable[..., tuple[Tensor, Values]], values: Values, lanes: Lane) -> tuple[Tensor, Values]:
-    made = [
-        one({name: value[lane] for name, value in values.items()}, *(value[lane] for value in lanes))
+def _one_by_one(function: Callable[..., tuple[Tensor, Values]], values: Values, lanes: Lane) -> tuple[Tensor, Values]:
+    answers = [
+        function({name: value[lane] for name, value in values.items()}, *(value[lane] for value in lanes))
         for lane in range(len(lanes[0]))
     ]
-    decisions, states = zip(*made, strict=True)
+    decisions, states = zip(*answers, strict=True)
     return torch.stack(decisions), {name: torch.stack([lane[name] for lane in states]) for name in states[0]}

@@ -30,10 +30,10 @@ class Shard:
     @classmethod
     def parse(cls, text: str, where: str = "shard") -> Self:
         """The shard that `i/n` names. Raises InputError if it names none."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise InputError(f"{where}: {text!r} is no shard; write i/n with 1 ≤ i ≤ n, such as 2/4.")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -109,7 +109,7 @@ class Recording:
             return as_recorder(self.engine).record(request)
         except InputError as error:  # it counts the prompts of this shard
             place = re.compile(r"^prompts\[(\d+)\]")
-            raise InputError(place.sub(lambda found: f"prompts[{sequences[int(found[1])]}]", str(error))) from None
+            raise InputError(place.sub(lambda match: f"prompts[{sequences[int(match[1])]}]", str(error))) from None
 
     def _metadata(self) -> Metadata:
         target, draft, tokenizer = as_recorder(self.engine).identity()

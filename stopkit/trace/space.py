@@ -67,13 +67,15 @@ def space(policy: StoppingPolicy, only: Sequence[str] = ()) -> Space:
     Raises InputError if one of `only` is not there or cannot be searched, or if there is nothing to search.
     """
     schema = type(policy).model_json_schema(schema_generator=Generator)
-    found = dict(_choices(schema, schema.get("$defs", {}), policy.model_dump(mode="json"), ""))
+    searchable = dict(_choices(schema, schema.get("$defs", {}), policy.model_dump(mode="json"), ""))
     for name in only:
-        if not (matching := [field for field in found if _is_of(field, name)]):
-            raise InputError(f"--fields: {policy.kind} has no field {name!r}.{did_you_mean(name, found)}")
-        if isinstance(reason := found[matching[0]], str) and len(matching) == 1:
+        if not (matching := [field for field in searchable if _is_of(field, name)]):
+            raise InputError(f"--fields: {policy.kind} has no field {name!r}.{did_you_mean(name, searchable)}")
+        if isinstance(reason := searchable[matching[0]], str) and len(matching) == 1:
             raise InputError(f"--fields: {name} cannot be searched: {reason}.")
-    chosen = {field: what for field, what in found.items() if not only or any(_is_of(field, name) for name in only)}
+    chosen = {
+        field: what for field, what in searchable.items() if not only or any(_is_of(field, name) for name in only)
+    }
     choices = tuple(what for what in chosen.values() if isinstance(what, Choice))
     if not choices:
         raise InputError(f"policy {policy.kind!r}: has no field to search.")

@@ -54,7 +54,7 @@ class Tuning:
 
     def score(self, policy: StoppingPolicy, part: Trace) -> float:
         """The geometric mean of the speed-up of `policy` over the costs, on a part of the trace."""
-        return geometric_mean([found.speedup for found in replay(part, policy, self.costs)])
+        return geometric_mean([result.speedup for result in replay(part, policy, self.costs)])
 
     @property
     def name(self) -> str:

@@ -57,8 +57,8 @@ class BatchDecoding(Decoding):
     def _begin_round(self) -> None:
         self._rows = [self._sequences[index] for index in self._seated]
         self._taking_part = [row.active for row in self._rows]
-        known = torch.tensor([(row.active, row.length, self._limit(row)) for row in self._rows]).to(self.device)
-        active, self._length, self._limits = known.unbind(1)
+        known = [(row.active, row.length, self._limit(row), row.last_token) for row in self._rows]
+        active, self._length, self._limits, self._last = torch.tensor(known).to(self.device).unbind(1)
         self._active = active.bool()
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
         self._nonfinite = torch.zeros_like(self._length)
@@ -73,8 +73,7 @@ class BatchDecoding(Decoding):
         return not any(self._taking_part)
 
     def context(self) -> RoundContext:
-        last = self._tokens.gather(1, self._length.unsqueeze(1) - 1).squeeze(1)
-        return RoundContext(self._active, self._limits, self.costs.costs(self.device), last_token=last)
+        return RoundContext(self._active, self._limits, self.costs.costs(self.device), last_token=self._last)
 
     def _limit(self, row: BatchSequence) -> int:
         """Most tokens worth drafting: one fewer than may be emitted, and within what the draft can go on with."""

@@ -42,6 +42,11 @@ class BatchSequence:
         return len(self.prompt) + len(self.continuation.tokens)
 
     @property
+    def last_token(self) -> int:
+        """The token that the next one follows."""
+        return (self.continuation.tokens or self.prompt)[-1]
+
+    @property
     def left(self) -> int:
         """Tokens that may still be generated."""
         return self.room - len(self.continuation.tokens)

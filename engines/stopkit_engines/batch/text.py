@@ -45,9 +45,9 @@ class TextStream:
             self._context, self._read = self._read, len(self._tokens)
         searched = max(0, len(self.text) - self._hold)
         self.text += ahead
-        found = [at for at in (self.text.find(stop, searched) for stop in self._stop) if at >= 0]
-        if found:
-            self.text, self.stopped = self.text[: min(found)], True
+        places = [at for at in (self.text.find(stop, searched) for stop in self._stop) if at >= 0]
+        if places:
+            self.text, self.stopped = self.text[: min(places)], True
 
     def _ahead(self) -> str:
         known = self._decode(self._tokens[self._context : self._read])

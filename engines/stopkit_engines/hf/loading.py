@@ -56,12 +56,14 @@ def locate(reference: str, where: str) -> str:
         raise InputError(f"{where}: {reference}: has no config.json; give a folder that save_pretrained wrote.")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-        found = (
+        reason = (
             f"its weights are pickled ({', '.join(pickles)}), and unpickling runs code"
             if pickles
             else "it has no weights"
         )
-        raise InputError(f"{where}: {reference}: {found}; convert them with save_pretrained, which writes safetensors.")
+        raise InputError(
+            f"{where}: {reference}: {reason}; convert them with save_pretrained, which writes safetensors."
+        )
     return str(folder)
 
 

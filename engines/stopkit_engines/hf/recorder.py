@@ -159,21 +159,21 @@ class _Rollout:
 
     def judge(self, model: Branches) -> None:
         """Find what the target thinks of every position. On the path that is known, and all begin on it."""
-        options, tokens = self._request.options, [found["token"] for found in self._columns]
+        options, tokens = self._request.options, [column["token"] for column in self._columns]
         model.leave(self._length)
         off_path = model.forward(torch.stack(tokens[:-1], 1)).logits.unbind(1) if tokens[1:] else ()
-        for position, (q, found) in enumerate(zip(self._q, self._columns, strict=True)):
+        for position, (q, column) in enumerate(zip(self._q, self._columns, strict=True)):
             p, _ = self._path(position)
             if position:
                 other = options.probabilities(off_path[position - 1])
                 p = p.where(self._on_path[position].unsqueeze(1), other)
-            found["beta"] = torch.minimum(p, q).sum(-1)
-            found["acceptance"] = (_at(p, found["token"]) / _at(q, found["token"])).clamp(max=1)
+            column["beta"] = torch.minimum(p, q).sum(-1)
+            column["acceptance"] = (_at(p, column["token"]) / _at(q, column["token"])).clamp(max=1)
 
     def result(self, sequence: int) -> Rollouts:
         """Everything, on the CPU."""
         names = self._columns[0] if self._columns else {}
-        columns = {name: torch.stack([found[name] for found in self._columns], 1).cpu() for name in names}
+        columns = {name: torch.stack([column[name] for column in self._columns], 1).cpu() for name in names}
         last, own = (self._output.tokens[self._length - back].cpu() for back in (1, 0))
         limit = self._limit.where(self._drafted > 0, 0)
         return Rollouts(sequence, last, own, limit.cpu(), self._drafted.cpu(), columns)

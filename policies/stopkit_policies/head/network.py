@@ -55,9 +55,9 @@ def load_head(path: Path) -> HeadNetwork:
     head = HeadNetwork(width, sum(name.startswith("blocks.") for name in weights) // 2)
     expected = {name: value.shape for name, value in head.state_dict().items()}
     for name in sorted(expected.keys() | weights.keys()):
-        found = weights[name].shape if name in weights else None
-        if found != expected.get(name):
-            sizes = [f"{list(shape)}" if shape is not None else "nothing" for shape in (found, expected.get(name))]
+        shape = weights[name].shape if name in weights else None
+        if shape != expected.get(name):
+            sizes = [f"{list(size)}" if size is not None else "nothing" for size in (shape, expected.get(name))]
             raise ValueError(f"{path}: {name} is {sizes[0]} where the head has {sizes[1]}; train it again")
     head.load_state_dict(weights)
     return head.requires_grad_(False).eval()

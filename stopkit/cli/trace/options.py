@@ -21,20 +21,20 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str | Non
     if value is None:
         return None
     try:
-        found = tuple(float(part) for part in value.split(","))
+        numbers = tuple(float(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a list of numbers like 0.02,0.1.", context, parameter) from None
-    if wrong := [number for number in found if not (math.isfinite(number) and number >= 0)]:
+    if wrong := [number for number in numbers if not (math.isfinite(number) and number >= 0)]:
         raise click.BadParameter(f"{wrong[0]:g} is not a finite number of at least 0.", context, parameter)
-    return found
+    return numbers
 
 
 def cost_options(function: Function) -> Function:
     """The options that say at what costs, and on what part of the trace."""
-    made: Function = function
+    decorated: Function = function
     for option in reversed(OPTIONS):
-        made = option(made)
-    return made
+        decorated = option(decorated)
+    return decorated
 
 
 OPTIONS = (

@@ -42,8 +42,8 @@ def report(
         study = Study.of(trace, chosen, costs_of(trace, **costs), tick)
         update(total=len(chosen) + 1 + steps(study))
         asked = {"trace": path.name, "tokens": trace.tokens, "sequences": len(trace.sequences), "left_out": left_out}
-        made = page(study, conditions(**asked), tick)
-    Path(out).write_text(made, encoding="utf-8")
-    click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(made.encode()) / 1e6:.2f} MB.")
+        html = page(study, conditions(**asked), tick)
+    Path(out).write_text(html, encoding="utf-8")
+    click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(html.encode()) / 1e6:.2f} MB.")
     for kind, reason in left_out.items():
         click.echo(f"Left out: {kind}: {reason}.")

@@ -30,7 +30,7 @@ class Pace:
         self._began = self._ended = time.monotonic()
 
     def count(self, rollouts: Rollouts) -> None:
-        """One sequence more."""
+        """Count one more sequence."""
         self.sequences += 1
         self.tokens += len(rollouts.output)
         self._ended = time.monotonic()

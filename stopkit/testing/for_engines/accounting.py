@@ -46,7 +46,7 @@ def statistics_count_what_the_policy_saw(engine: type[Engine], draw: Draw) -> No
     result = work.run(engine)
     assert isinstance(work.policy, Recorder)
     for row, continuation in enumerate(result.continuations):
-        outcomes = [one.outcome for one in work.policy.rounds if one.context.active[row]]
+        outcomes = [played.outcome for played in work.policy.rounds if played.context.active[row]]
         drafted = [int(outcome.drafted[row]) for outcome in outcomes]
         accepted = [int(outcome.accepted[row]) for outcome in outcomes]
         expected = {
@@ -68,9 +68,9 @@ def no_draft_forward_is_run_for_nothing(engine: type[Engine], draw: Draw) -> Non
     equal("the seconds of drafting where nothing is drafted", 0.0, stats.seconds["draft"])
 
 
-def equal(what: str, expected: object, found: object) -> None:
+def equal(what: str, expected: object, reported: object) -> None:
     """Fail with words."""
-    assert found == expected, f"{what} is {expected}, and the statistics say {found}"
+    assert reported == expected, f"{what} is {expected}, and the statistics say {reported}"
 
 
 def _check_forwards(stats: Statistics, rows: list[Statistics]) -> None:

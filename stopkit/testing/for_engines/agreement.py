@@ -18,8 +18,8 @@ def greedy_tokens_are_the_targets_own(engine: type[Engine], draw: Draw) -> None:
     """At temperature 0 every prompt is continued as forwards over whole prefixes continue it."""
     work = draw(workloads(temperature=0.0))
     expected = [continued(work.target, prompt, work.max_new_tokens) for prompt in work.prompts]
-    found = work.run(engine).tokens
-    assert found == expected, f"the target's own tokens are {expected}, and the engine's {found}"
+    tokens = work.run(engine).tokens
+    assert tokens == expected, f"the target's own tokens are {expected}, and the engine's {tokens}"
 
 
 def greedy_tokens_are_those_of_transformers(engine: type[Engine], draw: Draw) -> None:

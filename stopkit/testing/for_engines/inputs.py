@@ -63,10 +63,10 @@ def wrong_options_are_refused(engine: type[Engine], draw: Draw) -> None:
 def drafting_needs_a_draft_model(engine: type[Engine], draw: Draw) -> None:
     """Without a draft model an engine decodes; a policy that drafts is an InputError."""
     target = TableModel.from_logits(torch.zeros(VOCABULARY, dtype=torch.float64))
-    made = over(engine, target)
-    found = made.generate([[1]], Blocks(caps=(0,)), max_new_tokens=4).tokens
-    assert [len(tokens) for tokens in found] == [4], f"4 tokens were asked for, and without a draft came {found}"
-    _refused(lambda: made.generate([[1]], Blocks(), max_new_tokens=4), "draft")
+    alone = over(engine, target)
+    rows = alone.generate([[1]], Blocks(caps=(0,)), max_new_tokens=4).tokens
+    assert [len(tokens) for tokens in rows] == [4], f"4 tokens were asked for, and without a draft came {rows}"
+    _refused(lambda: alone.generate([[1]], Blocks(), max_new_tokens=4), "draft")
 
 
 def _small(engine: type[Engine], tokenizer: Any | None = None) -> Engine:

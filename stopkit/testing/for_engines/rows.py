@@ -40,9 +40,9 @@ def other_seeds_give_other_samples(engine: type[Engine], draw: Draw) -> None:
     """Runs of different seeds differ, and so do the sequences of one run, also where their prompts are the same."""
     seed = draw(st.integers(0, 1000))
     coin = TableModel.from_logits(torch.zeros(4, dtype=torch.float64))
-    made = over(engine, coin, coin)  # 24 tokens out of four: alike by chance once in 10¹⁴
-    one, other = (
-        made.generate([[0]] * 3, Blocks(caps=(2,)), seed=each, max_new_tokens=24).tokens for each in (seed, seed + 1)
+    bound = over(engine, coin, coin)  # 24 tokens out of four: alike by chance once in 10¹⁴
+    first, second = (
+        bound.generate([[0]] * 3, Blocks(caps=(2,)), seed=each, max_new_tokens=24).tokens for each in (seed, seed + 1)
     )
-    assert one != other, f"seeds {seed} and {seed + 1} give the same: {one}"
-    assert len(set(map(tuple, one))) == 3, f"sequences of one run repeat each other: {one}"
+    assert first != second, f"seeds {seed} and {seed + 1} give the same: {first}"
+    assert len(set(map(tuple, first))) == 3, f"sequences of one run repeat each other: {first}"

@@ -33,7 +33,7 @@ def keeps_the_form_of_its_state(policy: StoppingPolicy, draw: Draw) -> None:
         answer = verb(*given)
         form = _form(state_of(answer))
         for place in begun | form:
-            before, after = (found.get(place, "missing") for found in (begun, form))
+            before, after = (shapes.get(place, "missing") for shapes in (begun, form))
             assert before == after, f"{verb.__name__}: {place} of the state is {after}; init made it {before}"
         return answer
 

@@ -30,9 +30,9 @@ def config_survives_a_file(policy: StoppingPolicy, draw: Draw) -> None:
         read = dict(read_tree(path)["policy"])
     kind = read.pop("kind", None)
     assert kind == policy.kind, f"the kind {policy.kind!r} comes back as {kind!r}"
-    made = validated(type(policy), read, "policy")
-    assert as_block(made) == block, f"{block} comes back as {as_block(made)}"
-    assert made == policy, f"{policy!r} comes back as {made!r}"
+    reread = validated(type(policy), read, "policy")
+    assert as_block(reread) == block, f"{block} comes back as {as_block(reread)}"
+    assert reread == policy, f"{policy!r} comes back as {reread!r}"
 
 
 def state_survives_a_file(policy: StoppingPolicy, draw: Draw) -> None:

@@ -161,37 +161,38 @@ def tensors(tree: Any) -> Iterator[Tensor]:
         yield from tensors(vars(tree))
 
 
-def identical(one: Tensor, other: Tensor) -> bool:
+def identical(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors have the same dtype, shape and values, bit for bit; NaN equals NaN."""
-    if one.dtype != other.dtype or one.shape != other.shape:
+    if first.dtype != second.dtype or first.shape != second.shape:
         return False
-    return bool(((one == other) | ((one != one) & (other != other))).all())
+    return bool(((first == second) | ((first != first) & (second != second))).all())
 
 
-def alike(one: Tensor, other: Tensor) -> bool:
+def alike(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors are identical but for rounding, which depends on how many rows are computed side by side."""
-    if one.dtype != other.dtype or one.shape != other.shape or not one.is_floating_point():
-        return identical(one, other)
-    rounding = ROUNDING * torch.finfo(one.dtype).eps
-    return torch.allclose(one, other, rtol=rounding, atol=rounding, equal_nan=True)
+    if first.dtype != second.dtype or first.shape != second.shape or not first.is_floating_point():
+        return identical(first, second)
+    rounding = ROUNDING * torch.finfo(first.dtype).eps
+    return torch.allclose(first, second, rtol=rounding, atol=rounding, equal_nan=True)
 
 
-def differences(one: State, other: State, same: Callable[[Tensor, Tensor], bool] = identical) -> list[str]:
+def differences(first: State, second: State, same: Callable[[Tensor, Tensor], bool] = identical) -> list[str]:
     """Places at which two states differ."""
-    here, there = one.flat(), other.flat()
+    here, there = first.flat(), second.flat()
     return [
         place for place in here | there if {place} - (here.keys() & there.keys()) or not same(here[place], there[place])
     ]
 
 
-def assert_same(one: Play, other: Play, rows: Sequence[int], here: str, there: str) -> None:
+def assert_same(first: Play, second: Play, rows: Sequence[int], here: str, there: str) -> None:
     """Raise AssertionError unless row `i` of `one` fared, and is remembered, as row `rows[i]` of `other`."""
     for row, twin in enumerate(rows):
-        for number, (turn, other_turn) in enumerate(zip(one.turns[row], other.turns[twin], strict=True)):
+        for number, (turn, other_turn) in enumerate(zip(first.turns[row], second.turns[twin], strict=True)):
             assert turn == other_turn, (
-                f"sequence {one.who[row]} drafts differently in round {number}.\n{here}: {turn}\n{there}: {other_turn}"
+                f"sequence {first.who[row]} drafts differently in round {number}.\n"
+                f"{here}: {turn}\n{there}: {other_turn}"
             )
-    memory = other.state.select(one.who.new_tensor(rows))
-    for place in differences(one.state, memory, alike):
-        mine, its = (state.flat().get(place) for state in (one.state, memory))
+    memory = second.state.select(first.who.new_tensor(rows))
+    for place in differences(first.state, memory, alike):
+        mine, its = (state.flat().get(place) for state in (first.state, memory))
         raise AssertionError(f"{place} of the state differs.\n{here}: {mine}\n{there}: {its}")

@@ -20,9 +20,9 @@ def gives_equal_answers_to_equal_questions(policy: StoppingPolicy, draw: Draw) -
     """A verb called twice with the same arguments answers the same."""
 
     def around(verb: Any, *given: Any) -> Any:
-        one, other = verb(*given), verb(*given)
-        assert _same(one, other), f"{verb.__name__}: a second call with the same arguments answers otherwise"
-        return other
+        first, second = verb(*given), verb(*given)
+        assert _same(first, second), f"{verb.__name__}: a second call with the same arguments answers otherwise"
+        return second
 
     Play(watched(policy, around), draw(rounds())).through()
 
@@ -67,8 +67,8 @@ def remembers_only_in_its_state(policy: StoppingPolicy, draw: Draw) -> None:
     assert_same(again, fresh, everyone, "with a policy that has done other work", "with a new one")
 
 
-def _same(one: Any, other: Any) -> bool:
-    ours, theirs = list(tensors(one)), list(tensors(other))
+def _same(first: Any, second: Any) -> bool:
+    ours, theirs = list(tensors(first)), list(tensors(second))
     return len(ours) == len(theirs) and all(map(identical, ours, theirs))
 
 
@@ -81,9 +81,9 @@ def _seed_all(seed: int) -> None:
 
 
 def _generators(device: str) -> dict[str, Any]:
-    found = {"Python": random.getstate(), "torch": torch.get_rng_state().tolist()}
+    states = {"Python": random.getstate(), "torch": torch.get_rng_state().tolist()}
     if numpy := sys.modules.get("numpy"):
-        found["numpy"] = str(numpy.random.get_state())
+        states["numpy"] = str(numpy.random.get_state())
     if device == "cuda":
-        found["CUDA"] = torch.cuda.get_rng_state().tolist()
-    return found
+        states["CUDA"] = torch.cuda.get_rng_state().tolist()
+    return states

@@ -13,7 +13,7 @@ FEWEST = 20
 
 
 def acceptance_section(study: Study) -> str:
-    """The section."""
+    """Show how often each position of a block is accepted, as HTML."""
     lead = (
         "Thick: of the recorded rollouts that got this far, the share whose next token was accepted, and the share of "
         "all that survived up to and with it. Thin: of the tokens that a policy offered at a position, the share "
@@ -100,5 +100,5 @@ def _table(
     for name, points in named.items():
         known = dict(points)
         cells = [known.get(at) for at, _ in conditional]
-        rows.append([name, *(Cell("") if one is None else exact(one) for one in cells)])
+        rows.append([name, *(Cell("") if rate is None else exact(rate) for rate in cells)])
     return html_table(["position", *(f"{at:.0f}" for at, _ in conditional)], rows, "Share accepted, by position from 1")

@@ -116,7 +116,7 @@ STRIP = 0.18
 
 
 def calibration_section(study: Study) -> str:
-    """The section."""
+    """Show each policy's estimates of acceptance beside what was accepted, as HTML."""
     lead = (
         "Where a score lies on the diagonal it is the acceptance probability, and a threshold on it means what it "
         "says. Points hold equally many positions. Positions after a rejection do not count. Grey bars say how often a "

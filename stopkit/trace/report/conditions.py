@@ -11,7 +11,7 @@ from stopkit.trace.report.svg import short
 
 
 def conditions_section(study: Study, conditions: Mapping[str, Any]) -> str:
-    """The section."""
+    """List the conditions of every number on the page, as HTML."""
     lead = "A number never stands without its conditions: these hold for every number on this page."
     metadata = study.trace.metadata.model_dump(mode="json")
     costs = [[f"{short(cost.draft_cost, 4)}", f"{short(cost.verify_cost, 4)}"] for cost in study.costs]

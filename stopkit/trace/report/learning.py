@@ -110,7 +110,7 @@ MOST_POINTS = 400
 
 
 def learning_section(study: Study, movements: list[Movement]) -> str:
-    """The section."""
+    """Show how what was learned moves over the rounds, as HTML."""
     if not movements:
         return section("learning", "What is learned", "No policy of this report learns anything that rises and falls.")
     cost = study.costs[study.reference]

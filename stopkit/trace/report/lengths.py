@@ -16,7 +16,7 @@ def histogram(rounds: int, by_position: Sequence[int]) -> list[int]:
 
 
 def lengths_section(study: Study) -> str:
-    """The section."""
+    """Show each policy's lengths of blocks and what was accepted of them, as HTML."""
     cost = study.costs[study.reference]
     lead = (
         "What a round drafts, and what of it the target keeps, as shares of the rounds. Every rejected token is a "

@@ -36,7 +36,7 @@ def styles(study: Study) -> dict[str, str]:
 
 
 def speed_section(study: Study) -> str:
-    """The section."""
+    """Show each policy's speed-up over the cost of a draft step, as HTML."""
     lead = (
         "Tokens per target-step time: 1 is decoding without a draft. A draft step costs the given share of a target "
         "step. The dashed line is the best rule that knows every acceptance probability; what lies above it needs to "

@@ -49,17 +49,17 @@ class Plot:
         return math.log(value) if self._log else value
 
     def x(self, value: float) -> float:
-        """Where on the page."""
+        """The place of `value` on the page."""
         low, high = self._x
         return self.left + (self._scaled(value) - low) / (high - low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        """Where on the page."""
+        """The place of `value` on the page."""
         low, high = self._y
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
     def add(self, element: str) -> None:
-        """Any SVG."""
+        """Draw `element`, which is SVG in the units of the page."""
         self._parts.append(element)
 
     def axes(
@@ -101,16 +101,16 @@ class Plot:
         self.add(f'<path class="area {style}" d="M{way}Z">{_title(title)}</path>')
 
     def dot(self, x: float, y: float, style: str, title: str = "", radius: float = 3.5) -> None:
-        """A point."""
+        """Draw a point."""
         place = f'cx="{_n(self.x(x))}" cy="{_n(self.y(y))}" r="{_n(radius)}"'
         self.add(f'<circle class="dot {style}" {place}>{_title(title)}</circle>')
 
     def whisker(self, x: float, low: float, high: float, style: str) -> None:
-        """An interval at `x`."""
+        """Draw the interval from `low` to `high` at `x`."""
         self.add(f'<path class="whisker {style}" d="M{_n(self.x(x))} {_n(self.y(low))}V{_n(self.y(high))}"/>')
 
     def seam(self, x: float, title: str) -> None:
-        """A vertical rule."""
+        """Draw a vertical rule over the whole height."""
         self.add(f'<path class="seam" d="M{_n(self.x(x))} {_n(self.top)}V{_n(self.bottom)}">{_title(title)}</path>')
 
     def bar(self, x: float, wide: float, value: float, style: str, title: str = "") -> None:

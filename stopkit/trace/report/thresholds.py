@@ -75,7 +75,7 @@ SHOWN = 3
 
 
 def thresholds_section(study: Study, sweeps: list[Sweep]) -> str:
-    """The section."""
+    """Show each policy's speed-up over its threshold, as HTML."""
     if not sweeps:
         return section("thresholds", "Sensitivity to the threshold", "No policy of this report has a threshold.")
     at = _shown(study)
