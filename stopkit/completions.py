@@ -27,7 +27,7 @@ def complete(
     fields = options.model_dump()
     try:
         return engine.generate(
-            batch.texts,
+            batch.contents,
             policy,
             seeds=batch.seeds,
             on_piece=on_piece,
@@ -54,7 +54,7 @@ def rows(
             "batch_size": batch_size,
             "speedup": None,
             **(continuation.stats + continuation.shared).as_dict(),
-            "prompt": prompt.text,
+            "prompt": prompt.prompt,
             "text": continuation.text,
             "token_ids": continuation.tokens,
             "finish_reason": continuation.finish_reason,

@@ -12,9 +12,10 @@ from stopkit.costs import FixedCosts
 from stopkit.decode import Generation
 from stopkit.decoding import Decoding
 from stopkit.errors import InputError
-from stopkit.generation import GenerationOptions, GenerationResult, Piece, Prompt, Request
+from stopkit.generation import GenerationOptions, GenerationResult, Piece, Request
 from stopkit.kinds import Kind
 from stopkit.policy import StoppingPolicy
+from stopkit.prompt_kinds import as_prompts
 from stopkit.random import RandomSource
 from stopkit.spec import load_policy
 from stopkit.state import State
@@ -46,13 +47,17 @@ class Engine(Kind, ABC):
         """Serve a request that has been validated."""
         return self._generation(policy, request).run()
 
+    def padding(self) -> int | None:
+        """The token that pads prompts, if there is one."""
+        return None
+
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """What each token adds to the text of `tokens`, for display; "" while a character is unfinished or unknown."""
         return [""] * len(tokens)
 
     def generate(
         self,
-        prompts: Prompt | Sequence[Prompt],
+        prompts: Any,
         policy: StoppingPolicy | str | dict[str, Any],
         *,
         batch_size: int | None = None,
@@ -65,6 +70,8 @@ class Engine(Kind, ABC):
     ) -> GenerationResult:
         """Continue `prompts`. `options` are the fields of GenerationOptions.
 
+        A prompt is text, token ids, or chat messages, which go through the model's template. There may be one or
+        several, also as a tensor or as what a tokenizer returns, where its attention mask leaves out the padding.
         All prompts decode side by side, or `batch_size` of them at a time: whenever one is done, the next takes its
         place. The output's distribution is the target's own whatever the policy. A sequence's output depends on its
         prompt and seed, not on its neighbours, unless the policy couples them. `state` goes on from an earlier
@@ -75,6 +82,7 @@ class Engine(Kind, ABC):
         """
         return self.run(
             *_asked(
+                self,
                 prompts,
                 policy,
                 options,
@@ -87,15 +95,13 @@ class Engine(Kind, ABC):
             )
         )
 
-    def begin(
-        self, prompts: Prompt | Sequence[Prompt], policy: StoppingPolicy | str | dict[str, Any], **asked: Any
-    ) -> Generation:
+    def begin(self, prompts: Any, policy: StoppingPolicy | str | dict[str, Any], **asked: Any) -> Generation:
         """The same generation, to be run round by round: `step()` until it is `finished`. `asked` is as in `generate`.
 
         Raises InputError for bad input, or if the engine has a loop of its own.
         """
         named = {name: asked.pop(name) for name in REQUEST if name in asked}
-        return self._generation(*_asked(prompts, policy, asked, **named))
+        return self._generation(*_asked(self, prompts, policy, asked, **named))
 
     @torch.inference_mode()
     def _generation(self, policy: StoppingPolicy, request: Request) -> Generation:
@@ -106,12 +112,12 @@ REQUEST = ("batch_size", "seeds", "random", "logits_processor", "on_piece", "sta
 """What `generate` takes besides the fields of GenerationOptions."""
 
 
-def _asked(prompts: Any, policy: Any, options: dict[str, Any], **named: Any) -> tuple[StoppingPolicy, Request]:
+def _asked(
+    engine: Engine, prompts: Any, policy: Any, options: dict[str, Any], **named: Any
+) -> tuple[StoppingPolicy, Request]:
     """The policy and the request. Raises InputError for what is wrong in them whatever the engine."""
     chosen = load_policy(policy)
-    batch = [prompts] if _is_single(prompts) else list(prompts)
-    if not batch:
-        raise InputError("prompts: there is none; give at least one.")
+    batch = as_prompts(prompts, engine.padding)
     seeds, batch_size = named.get("seeds"), named.get("batch_size")
     if seeds is not None and len(seeds) != len(batch):
         raise InputError(f"seeds: {len(seeds)} for {len(batch)} prompts; give one for each.")
@@ -123,7 +129,3 @@ def _asked(prompts: Any, policy: Any, options: dict[str, Any], **named: Any) -> 
         signals=chosen.required_signals,
         **named,
     )
-
-
-def _is_single(prompts: Any) -> bool:
-    return isinstance(prompts, str) or (len(prompts) > 0 and isinstance(prompts[0], int))

@@ -19,3 +19,9 @@ class GenerationError(StopkitError):
 
 class PolicyError(GenerationError):
     """A policy raised or returned no decision. The message names the policy, its distribution and the verb."""
+
+
+def one_line(text: object, most: int = 160) -> str:
+    """`text` in one line of at most `most` characters: spaces and line breaks are one space, the end may be cut."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

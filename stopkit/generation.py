@@ -3,18 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from stopkit.prompt_kinds import Prompt
 from stopkit.random import RandomSource
 from stopkit.sampling import Sampling
 from stopkit.state import State
 from stopkit.statistics import Statistics
-
-Prompt = str | Sequence[int]
-"""Text, or token ids."""
 
 
 class Origin(StrEnum):
@@ -76,12 +74,18 @@ class GenerationResult:
         return [continuation.tokens for continuation in self.continuations]
 
 
+def _several(stop: Any) -> Any:
+    return (stop,) if isinstance(stop, str) else stop
+
+
 class GenerationOptions(Sampling):
     """How to generate: the options of `Engine.generate` that a config file can set."""
 
     max_new_tokens: int = Field(default=128, ge=1, description="most tokens to generate for a prompt")
     seed: int = Field(default=0, ge=0, description="seed of the run; every sequence gets its own from it")
-    stop: tuple[str, ...] = Field(default=(), description="strings that end a continuation; not part of its text")
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)] = Field(
+        default=(), description="strings that end a continuation, or one; not part of its text"
+    )
 
 
 @dataclass(frozen=True)

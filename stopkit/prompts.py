@@ -5,16 +5,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line
+from stopkit.prompt_kinds import Prompt, as_prompts
 from stopkit.random import sequence_seeds
 
 
 class WrittenPrompt(NamedTuple):
-    """A text to continue, and where the user wrote it."""
+    """A prompt, and where the user wrote it."""
 
-    text: str
+    prompt: Prompt
     where: str
 
 
@@ -27,9 +28,9 @@ class Batch:
     seeds: list[int]
 
     @property
-    def texts(self) -> list[str]:
-        """The texts to continue."""
-        return [prompt.text for prompt in self.prompts]
+    def contents(self) -> list[Prompt]:
+        """What to continue, without where it was written."""
+        return [written.prompt for written in self.prompts]
 
     def place(self, error: InputError) -> InputError:
         """The same error, with `prompts[i]` replaced by where that prompt was written."""
@@ -47,7 +48,7 @@ def batches(prompts: Sequence[WrittenPrompt], size: int, seed: int) -> list[Batc
 
 
 def read_prompts(path: Path) -> list[WrittenPrompt]:
-    """The prompts of a `.jsonl` file with a `prompt` field a line, or of a `.txt` file with one a line.
+    """The prompts of a `.txt` file with one a line, or of a `.jsonl` file with one of `FIELDS` a line.
 
     Raises InputError naming file and line.
     """
@@ -65,25 +66,34 @@ def read_prompts(path: Path) -> list[WrittenPrompt]:
     return list(_prompts(path, lines, LINE_READERS[path.suffix]))
 
 
-def _prompts(path: Path, lines: Sequence[str], read: Callable[[str, str], str]) -> Iterator[WrittenPrompt]:
+def _prompts(path: Path, lines: Sequence[str], read: Callable[[str, str], Any]) -> Iterator[WrittenPrompt]:
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
-        text = read(line, where)
-        if not text:
+        content = read(line, where)
+        if not content:
             raise InputError(f"{where}: the prompt is empty; write some text to continue, or remove the line.")
-        yield WrittenPrompt(text, where)
+        try:
+            (prompt,) = as_prompts([content])
+        except InputError as error:
+            raise InputError(str(error).replace("prompts[0]", where, 1)) from None
+        yield WrittenPrompt(prompt, where)
 
 
-def _from_json(line: str, where: str) -> str:
+def _from_json(line: str, where: str) -> Any:
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: is not JSON: {error}.") from None
-    prompt = record.get("prompt") if isinstance(record, dict) else None
-    if not isinstance(prompt, str):
-        raise InputError(f'{where}: has no prompt; write an object like {{"prompt": "def add("}}.')
-    return prompt
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: is not JSON: {one_line(error)}.") from None
+    named = [name for name in FIELDS if name in record] if isinstance(record, dict) else []
+    if len(named) != 1 or not isinstance(record[named[0]], FIELDS[named[0]]):
+        fault = f"has {' and '.join(named)}" if len(named) > 1 else "has no prompt"
+        raise InputError(
+            f'{where}: {fault}; write an object like {{"prompt": "def add("}}, or with a list of messages or token_ids.'
+        )
+    return record[named[0]]
 
 
-LINE_READERS: dict[str, Callable[[str, str], str]] = {".jsonl": _from_json, ".txt": lambda line, where: line}
+FIELDS: dict[str, type] = {"prompt": str, "messages": list, "token_ids": list}
+"""What a line of a `.jsonl` file may hold: text, chat messages or token ids."""
+LINE_READERS: dict[str, Callable[[str, str], Any]] = {".jsonl": _from_json, ".txt": lambda line, where: line}
 """How a line of each kind of prompt file is read."""

@@ -1,7 +1,7 @@
 """`eager`: transformers models run one forward at a time, on a CPU or a GPU."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -10,7 +10,8 @@ from pydantic import Field, PrivateAttr
 from stopkit.costs import CostModel
 from stopkit.engine import Engine
 from stopkit.errors import InputError
-from stopkit.generation import Prompt, Request
+from stopkit.generation import Request
+from stopkit.prompt_kinds import Prompt
 from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
 from stopkit_engines.batch.decoding import BatchDecoding
@@ -20,10 +21,10 @@ from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.sequences import open_sequences
 from stopkit_engines.batch.text import TextStream
-from stopkit_engines.hf import loading, timing
-from stopkit_engines.hf.cache import require_rollback
-from stopkit_engines.hf.cached_model import CachedModel, context_length
+from stopkit_engines.hf import loading, rope, timing
+from stopkit_engines.hf.forward import context_length
 from stopkit_engines.hf.recorder import EagerRecorder
+from stopkit_engines.hf.trial import Served, Trial, served
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Models:
     target: Any
     draft: Any | None
     tokenizer: Any | None
+    served: Mapping[str, Served]
+    """The models that there are, as they are run, by the engine's field."""
 
     @property
     def vocabulary(self) -> int:
@@ -57,6 +60,12 @@ class EagerEngine(Engine, Recorder):
         default="auto", description="weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU"
     )
 
+    trial: Trial = Field(
+        default="once",
+        description="try whether a model says with its cache what it says without: once a process for its class and "
+        "config, always, or never",
+    )
+
     _models: Models | None = PrivateAttr(default=None)
     _costs: CostModel = PrivateAttr()
 
@@ -67,13 +76,9 @@ class EagerEngine(Engine, Recorder):
     def from_models(cls, target: Any, draft: Any | None = None, tokenizer: Any | None = None, **fields: Any) -> Self:
         block = draft is None or isinstance(draft, (Mapping, PromptLookup))
         drafting = None if block else draft
-        for model in filter(None, (target, drafting)):
-            require_rollback(model.config.get_text_config(), type(model).__name__)
-        if drafting is not None:
-            loading.require_same_vocabulary(target, drafting)
         names = {"target": type(target).__name__, "draft": draft if block else type(draft).__name__}
         engine = validated(cls, names | fields, "engine")
-        engine._models = Models(target, drafting, tokenizer)
+        engine._models = engine._tried(target, drafting, tokenizer)
         return engine
 
     @property
@@ -92,7 +97,17 @@ class EagerEngine(Engine, Recorder):
             loading.require_same_tokens(tokenizer, drafts, f"engine.draft: {name}")
         target = loading.load_model(self.target, device, self.dtype, "engine.target")
         draft = loading.load_model(name, device, self.dtype, "engine.draft") if name is not None else None
-        return Models(target, draft, tokenizer)
+        return self._tried(target, draft, tokenizer)
+
+    def _tried(self, target: Any, draft: Any | None, tokenizer: Any | None) -> Models:
+        models = {"target": target} | ({} if draft is None else {"draft": draft})
+        ways = {name: served(model, f"engine.{name}", self.trial) for name, model in models.items()}
+        return Models(target, draft, tokenizer, ways)
+
+    def padding(self) -> int | None:
+        known = (self.models.tokenizer, self.models.target.config.get_text_config())
+        pads = (getattr(each, "pad_token_id", None) for each in known if each is not None)
+        return next((pad for pad in pads if pad is not None), None)
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         stream = TextStream(self.models.tokenizer)
@@ -103,12 +118,14 @@ class EagerEngine(Engine, Recorder):
         sequences = open_sequences(
             self._encoded(request.prompts), request.options, models.tokenizer, context_length(models.target)
         )
+        lengths, rooms = [len(each.prompt) for each in sequences], [each.room for each in sequences]
+        request = replace(request, batch_size=min(request.rows, self._most_rows(lengths, rooms)))
         capacity = max(len(sequence.prompt) + sequence.room for sequence in sequences)
         shape = (models.vocabulary, request.rows, capacity, device)
         return BatchDecoding(
             request,
             sequences,
-            target=CachedModel(models.target, *shape),
+            target=models.served["target"].runner(*shape),
             draft=self._draft_source(shape),
             ends=loading.end_of_sequence(models.target),
             costs=self._costs,
@@ -118,12 +135,22 @@ class EagerEngine(Engine, Recorder):
     def _draft_source(self, shape: tuple[int, int, int, torch.device]) -> DraftSource:
         if isinstance(self.draft, PromptLookup):
             return LookupDraft(self.draft, self.models.vocabulary)
-        return NoDraft() if self.models.draft is None else ModelDraft(CachedModel(self.models.draft, *shape))
+        draft = self.models.served.get("draft")
+        return NoDraft() if draft is None else ModelDraft(draft.runner(*shape))
 
     def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
         models, most = self._pair(), request.options.max_new_tokens
         prompts, context = self._encoded(request.prompts), context_length(models.target)
         rooms = [min(most, context - len(prompt)) for prompt in prompts]
+        for name, each in models.served.items():
+            if not each.way.ragged:
+                model_type = each.model.config.model_type
+                raise InputError(
+                    f"engine.{name}: a recording lets many drafts leave one sequence, which this {model_type} model "
+                    f"cannot do: it runs as {each.way.name}."
+                )
+        most_rows = self._most_rows([len(prompt) for prompt in prompts], rooms)
+        request = replace(request, batch_size=min(request.batch_size, most_rows))
         ends = loading.end_of_sequence(models.target)
         return EagerRecorder(models.target, models.draft, ends, request).record(prompts, rooms)
 
@@ -137,12 +164,20 @@ class EagerEngine(Engine, Recorder):
 
     def timings(self, max_draft: int, length: int = 128) -> Timings:
         models = self._pair()
-        return timing.measure(models.target, models.draft, max_draft, length)
+        return timing.measure(models.served["target"], models.served["draft"], max_draft, length)
 
     def _pair(self) -> Models:
         if self.models.draft is None:
             raise InputError("engine.draft: is unset, or no model, and a recording needs a model that drafts.")
         return self.models
+
+    def _most_rows(self, lengths: Sequence[int], rooms: Sequence[int]) -> int:
+        """How many of the sequences can be beside each other; `rooms` is how many tokens each may gain."""
+        served = self.models.served
+        configs = {name: each.model.config.get_text_config() for name, each in served.items()}
+        sides = [rope.sides(config, lengths, rooms, f"engine.{name}") for name, config in configs.items()]
+        together = all(each.way.ragged for each in served.values()) and all(len(side) < 2 for side in sides)
+        return len(lengths) if together else 1
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         models = self.models

@@ -39,6 +39,6 @@ def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str |
 
     options = chosen.generation.model_copy(update={"temperature": TEMPERATURES[0]})
     screen = Screen(prompts[:1], chosen.engine.token_texts)
-    screen.open(f"{SHOWN}, temperature {options.temperature:g}", prompts[0].text)
+    screen.open(f"{SHOWN}, temperature {options.temperature:g}", str(prompts[0].prompt))
     (batch,) = batches(prompts[:1], 1, options.seed)
     screen.close(complete(chosen.engine, policies[SHOWN], batch, options, screen.write))

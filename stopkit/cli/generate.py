@@ -16,7 +16,11 @@ FILE = click.Path(path_type=Path)
 
 @click.command(cls=Command)
 @click.argument("prompt", required=False)
-@click.option("--prompt-file", type=click.Path(path_type=Path), help=".jsonl with a prompt field a line, or .txt.")
+@click.option(
+    "--prompt-file",
+    type=click.Path(path_type=Path),
+    help=".jsonl (prompt, messages or token_ids) or .txt.",
+)
 @click.option("--policy", metavar="POLICY", help="KIND, KIND:field=value,field=value or a config file.")
 @click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
 @sampling_options

@@ -1,10 +1,11 @@
 """Completions on standard output, one after another, each as it grows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from stopkit.generation import GenerationResult, Piece
 from stopkit.origins import OriginStream, legend, paint
+from stopkit.prompt_kinds import Prompt, is_chat
 from stopkit.prompts import WrittenPrompt
 from stopkit.tables import console
 
@@ -21,7 +22,8 @@ class Screen:
     def __init__(self, prompts: Sequence[WrittenPrompt], token_texts: TokenTexts | None, silent: bool = False) -> None:
         self._console = console()
         self._silent = silent
-        self._titles = [f"{prompt.where}: {_first_line(prompt.text)}" for prompt in prompts] if len(prompts) > 1 else []
+        titles = [f"{written.where}: {_first_line(written.prompt)}" for written in prompts]
+        self._titles = titles if len(titles) > 1 else []
         self._token_texts = token_texts
         self._waiting: dict[int, list[Piece]] = {}
         self._current = -1
@@ -76,6 +78,9 @@ class Screen:
         self._next()
 
 
-def _first_line(text: str) -> str:
+def _first_line(prompt: Prompt) -> str:
+    """How a prompt is shown: the beginning of its text, of the last chat message, or of the token ids."""
+    last = prompt[-1] if is_chat(prompt) else prompt
+    text = str(last.get("content") if isinstance(last, Mapping) else last)
     line = text.strip().splitlines()[0] if text.strip() else repr(text)
     return line if len(line) <= TITLE_WIDTH else line[:TITLE_WIDTH] + "…"

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stopkit.engine import Engine
 from stopkit.errors import InputError
-from stopkit.generation import GenerationOptions, Prompt
+from stopkit.generation import GenerationOptions
+from stopkit.prompt_kinds import Prompt
 from stopkit.random import RandomSource, SeededRandomSource
 
 

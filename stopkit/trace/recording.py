@@ -11,8 +11,9 @@ from typing import Self
 from stopkit.conditions import conditions
 from stopkit.engine import Engine
 from stopkit.errors import InputError
-from stopkit.generation import GenerationOptions, Prompt
+from stopkit.generation import GenerationOptions
 from stopkit.kinds import as_block
+from stopkit.prompt_kinds import Prompt
 from stopkit.random import sequence_seeds
 from stopkit.sampling import Sampling
 from stopkit.trace.format import Metadata

@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stopkit import InputError
-from stopkit_engines.hf.cache import require_rollback
 from stopkit_engines.hf.cached_model import CachedModel
 from tests.engines.models import CONFIGS, VOCABULARY, random_model
 
@@ -60,21 +58,3 @@ def test_a_smaller_head_is_padded_and_a_larger_one_cut() -> None:
         logits = cached.forward(tokens, torch.tensor([2]), keep=1).logits
         assert logits.shape == (1, 1, vocabulary)
         assert torch.isneginf(logits[..., VOCABULARY:]).all()
-
-
-@pytest.mark.parametrize(
-    ("config", "layer"),
-    [
-        ("MistralConfig(sliding_window=8, num_hidden_layers=2)", "sliding_attention"),
-        ("Gemma2Config(num_hidden_layers=2)", "sliding_attention"),
-        ("MambaConfig(num_hidden_layers=2)", "linear_attention|mamba|Linear"),
-        ("Qwen3NextConfig(num_hidden_layers=4)", "linear_attention"),
-    ],
-)
-def test_a_cache_that_cannot_be_rolled_back_is_refused(config: str, layer: str) -> None:
-    import transformers
-
-    name, _, arguments = config.partition("(")
-    made = eval(f"cls({arguments}", {"cls": getattr(transformers, name)})
-    with pytest.raises(InputError, match=rf"engine\.target: layer \d.*({layer}).*cannot be rolled back"):
-        require_rollback(made, "engine.target")

@@ -174,8 +174,12 @@ def test_drafting_without_a_draft_model(target: Any) -> None:
         engine.generate(PROMPTS, "static", **OPTIONS)
 
 
-def test_vocabularies_of_models_without_tokenizers_must_match(target: Any) -> None:
-    from stopkit.testing import TableModel
-
-    with pytest.raises(InputError, match="its vocabulary has 3 tokens and the target's 40"):
-        registry().engine("eager").from_models(target, TableModel.from_logits(torch.zeros(3)))
+@pytest.mark.parametrize("vocabulary", [3, 60])
+def test_a_draft_may_have_a_smaller_or_a_larger_vocabulary(target: Any, vocabulary: int) -> None:
+    config = {**target.config.to_dict(), "vocab_size": vocabulary}
+    draft = type(target)(type(target.config)(**config)).eval()
+    engine = registry().engine("eager").from_models(target, draft)
+    alone = registry().engine("eager").from_models(target)
+    said = engine.generate(PROMPTS, "static:length=3", **OPTIONS | {"temperature": 0})
+    assert said.tokens == alone.generate(PROMPTS, "autoregressive", **OPTIONS | {"temperature": 0}).tokens
+    assert said.stats.drafted > 0

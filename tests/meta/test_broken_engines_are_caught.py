@@ -169,13 +169,13 @@ def a_full_context_is_called_length(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("stop_strings_end_the_text")
 def stop_strings_across_tokens_missed(patch: pytest.MonkeyPatch) -> None:
-    push = TextStream.push
+    read_on = TextStream._read_on
 
-    def wrong(self: Any, tokens: list[int]) -> int:
-        self._hold = 0
-        return push(self, tokens)
+    def wrong(self: Any) -> None:
+        self._taken = len(self.text)
+        read_on(self)
 
-    patch.setattr(TextStream, "push", wrong)
+    patch.setattr(TextStream, "_read_on", wrong)
 
 
 @caught_by("what_is_streamed_is_what_is_returned")

@@ -1,7 +1,9 @@
 """`Runner`: what a batch needs of a model, whatever runs it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -27,12 +29,14 @@ class Runner(Protocol):
 
     context: int
     """The most tokens a sequence can have."""
-    forwards: int
-    """Forward calls so far, each for the whole batch."""
     filled: Tensor
     """[B] long, how much of each row has been seen."""
     width: int
     """The most tokens that a row had pending in the last forward."""
+
+    @property
+    def forwards(self) -> int:
+        """Forward calls so far, each for the whole batch."""
 
     def forward(self, tokens: Tensor, end: Tensor, keep: int, hidden: bool = False) -> Scores:
         """See each row of `tokens` [B, L] up to `end` [B], and score its last `keep` positions.
@@ -43,6 +47,12 @@ class Runner(Protocol):
 
     def rewind(self, agreed: Tensor) -> None:
         """Forget what was seen of each row past `agreed` [B]."""
+
+
+def joined(scores: Sequence[Scores]) -> Scores:
+    """The scores of forwards over one position after another, side by side."""
+    hidden = [each.hidden_state for each in scores if each.hidden_state is not None]
+    return Scores(torch.cat([each.logits for each in scores], 1), torch.cat(hidden, 1) if hidden else None)
 
 
 def finite(logits: Tensor) -> Tensor:

@@ -1,33 +1,53 @@
-"""Token ids to text as they come: whole characters only, cut before a stop string."""
+"""Token ids to text as they come: what can no longer change, cut before a stop string."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from stopkit.errors import InputError
 
 UNFINISHED = "\ufffd"
 """What decoding gives for the first bytes of a character whose last ones are still to come."""
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""A token that is one byte. Some decoders take a run of them for text only if all of it is valid."""
+RESPACED = 3
+"""Words at the end that a tokenizer which cleans up spaces may still join: "do", "not" to "don't"."""
 
 
 class TextStream:
-    """The text of one continuation. `tokenizer` may be None: there is no text then."""
+    """The text of one continuation: always what the tokenizer decodes of all its tokens, special ones left out.
+
+    `tokenizer` may be None: there is no text then. A stop string that is a special token ends the text at that token.
+    Raises InputError for a stop string with a special token among other text, which no text can hold.
+    """
 
     def __init__(self, tokenizer: Any | None, stop: Sequence[str] = ()) -> None:
+        special = special_tokens(tokenizer) if stop else {}
         self._tokenizer = tokenizer
-        self._stop = stop
-        self._hold = max(map(len, stop), default=1) - 1
+        self._ends = frozenset(special[text] for text in stop if text in special)
+        self._stop = [text for text in stop if text not in special]
+        for text in self._stop:
+            if within := next((name for name in special if name in text), None):
+                raise InputError(
+                    f"generate.stop: {text!r} holds the special token {within!r}, which is no part of the text; "
+                    f"give {within!r} by itself."
+                )
+        self._hold = max(map(len, self._stop), default=1) - 1
+        self._respaces = respaces(tokenizer)
         self._tokens: list[int] = []
-        self._context, self._read = 0, 0  # text holds tokens before _read; decoding starts at _context, for spacing
+        self._context, self._read = 0, 0  # _settled is the text before _read; decoding starts at _context, for spacing
+        self._settled = ""
         self._taken = 0
         self.text = ""
         self.stopped = False
 
     def push(self, tokens: Sequence[int]) -> int:
         """Add tokens; how many were kept: all of them, or up to the one that completed a stop string."""
-        stride = 1 if self._stop else max(1, len(tokens))
+        stride = 1 if self._stop or self._ends else max(1, len(tokens))
         for first in range(0, len(tokens), stride):
             self._tokens.extend(tokens[first : first + stride])
-            ahead = self._ahead()
-            if not ahead.endswith(UNFINISHED):
-                self._settle(ahead)
+            self._read_on()
+            self.stopped |= tokens[first] in self._ends
             if self.stopped:
                 return first + 1
         return len(tokens)
@@ -35,23 +55,56 @@ class TextStream:
     def take(self, last: bool = False) -> str:
         """Text that has become certain since the last call; at the last call, all that is left."""
         if last and not self.stopped:
-            self._settle(self._ahead())
-        certain = len(self.text) - (0 if last else self._hold)
-        start, self._taken = self._taken, max(self._taken, certain)
+            self.text = self._decode(self._tokens)
+        start, self._taken = self._taken, len(self.text) if last else max(self._taken, self._certain())
         return self.text[start : self._taken]
 
-    def _settle(self, ahead: str) -> None:
-        if ahead:
-            self._context, self._read = self._read, len(self._tokens)
-        searched = max(0, len(self.text) - self._hold)
-        self.text += ahead
-        places = [at for at in (self.text.find(stop, searched) for stop in self._stop) if at >= 0]
+    def _read_on(self) -> None:
+        known = self._decode(self._tokens[self._context : self._read])
+        ahead = self._decode(self._tokens[self._context :])[len(known) :]
+        self.text = self._settled + ahead
+        whole = len(self.text.rstrip(UNFINISHED))
+        places = [at for at in (self.text.find(stop, self._taken, whole) for stop in self._stop) if at >= 0]
         if places:
             self.text, self.stopped = self.text[: min(places)], True
+        elif ahead and whole == len(self.text) and not self._respaces and not self._in_bytes():
+            self._settled = self.text
+            self._context, self._read = self._read, len(self._tokens)
 
-    def _ahead(self) -> str:
-        known = self._decode(self._tokens[self._context : self._read])
-        return self._decode(self._tokens[self._context :])[len(known) :]
+    def _certain(self) -> int:
+        """How much of the text is final, whatever follows."""
+        if not self._respaces:
+            return len(self._settled) - self._hold
+        certain = len(self.text.rstrip(UNFINISHED)) - self._hold
+        for _ in range(RESPACED):
+            certain = max(0, self.text.rfind(" ", 0, max(0, certain)))
+        return certain
+
+    def _in_bytes(self) -> bool:
+        """Whether the last token is a byte in a run that may go on."""
+        names = getattr(self._tokenizer, "convert_ids_to_tokens", None)
+        return names is not None and BYTE.fullmatch(str(names(self._tokens[-1]))) is not None
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True)) if self._tokenizer and tokens else ""
+
+
+def special_tokens(tokenizer: Any) -> Mapping[str, int]:
+    """The tokens that decoding leaves out, with their ids."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {token.content: index for index, token in added.items() if token.special}
+    named = {token: tokenizer.convert_tokens_to_ids(token) for token in getattr(tokenizer, "all_special_tokens", ())}
+    return special | named
+
+
+def respaces(tokenizer: Any) -> bool:
+    """Whether decoding joins words that come apart in tokens, so that more tokens can change the text before them."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and re.search(rb'"type":\s*"(WordPiece|CTC)"', _state(backend.decoder)):
+        return True
+    cleans_up = bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
+    return cleans_up and type(getattr(backend, "model", None)).__name__ != "BPE"  # transformers leaves BPE as it is
+
+
+def _state(decoder: Any) -> bytes:
+    return bytes(decoder.__getstate__()) if decoder is not None else b""

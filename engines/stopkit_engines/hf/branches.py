@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from stopkit_engines.batch.runner import Scores
-from stopkit_engines.hf.cached_model import CachedModel, context_length
+from stopkit_engines.hf.cached_model import CachedModel
+from stopkit_engines.hf.forward import context_length
 
 
 class Branches:
@@ -50,12 +51,17 @@ class Branches:
         grown = torch.arange(self._depth * branches, device=tokens.device)
         own = (grown % branches == branch) & (grown // branches <= depth)
         slots = self._length + depth * branches + branch
+        held = (
+            torch.arange(self._length, device=tokens.device),
+            (self._after + grown.view(-1, branches) // branches).flatten(),
+        )
         positions = (self._after.view(-1, 1, 1) + depth).clamp(max=self.context - 1)  # past it nothing is asked for
         scores = self._cached.see(
             tokens.view(1, -1),
             slots.view(1, -1),
             positions.view(1, -1),
             torch.cat([trunk.expand(-1, width, -1), own], 2).flatten(0, 1).unsqueeze(0),
+            torch.cat(held),
             keep=branches * width,
             hidden=self._hidden,
         )

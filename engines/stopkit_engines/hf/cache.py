@@ -8,10 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedConfig
-from transformers.cache_utils import CacheLayerMixin, DynamicCache, DynamicLayer
-
-from stopkit.errors import InputError
+from transformers import Cache
+from transformers.cache_utils import CacheLayerMixin
 
 
 class RaggedCache(Cache):  # type: ignore[misc]
@@ -71,16 +69,3 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.cache.capacity
 
     get_max_cache_shape = get_max_length  # its name before transformers 5.18
-
-
-def require_rollback(config: PreTrainedConfig, where: str) -> None:
-    """Raise InputError, naming the layer type, if a model of this config keeps a cache that cannot be rolled back."""
-    named = getattr(config, "layer_types", None)
-    for index, layer in enumerate(DynamicCache(config=config).layers):
-        if type(layer) is not DynamicLayer:
-            inferred = "sliding_attention" if getattr(layer, "is_sliding", False) else type(layer).__name__
-            name = named[index] if named else inferred
-            raise InputError(
-                f"{where}: layer {index} of this {config.model_type} model is of type {name!r}, whose cache forgets "
-                "what it overwrites and cannot be rolled back past a rejected token; use a model with full attention."
-            )

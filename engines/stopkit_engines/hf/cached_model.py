@@ -1,37 +1,41 @@
-"""A causal language model with its ragged cache: one padded forward consumes whatever each row has pending."""
+"""A causal language model with a ragged cache: one padded forward consumes whatever each row has pending."""
 
-import inspect
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from stopkit_engines.batch.runner import Scores
 from stopkit_engines.hf.cache import RaggedCache
+from stopkit_engines.hf.forward import Forward, context_length
+from stopkit_engines.hf.windows import LayerMasks
+
+KEPT_WHOLE = (DynamicLayer, DynamicSlidingWindowLayer)
+"""The layers whose keys a ragged cache can keep: full attention, and what is full attention under a narrower mask."""
 
 
 class CachedModel:
-    """A `Runner`: `model` over a token buffer that it shares with others.
+    """A `Runner`: `model` over a token buffer that it shares with others, any number of rows of any length.
 
-    Its logits are cut or padded (with -inf) to `vocabulary` entries: models of one tokenizer may pad their heads
-    differently.
+    What a row sees is decided by masks that are prepared here, so it asks for a model that takes them, and positions.
     """
 
     def __init__(self, model: Any, vocabulary: int, batch_size: int, capacity: int, device: torch.device) -> None:
         self.model = model
         self.context = context_length(model)
-        self.forwards = 0
-        named = inspect.signature(model.forward).parameters
-        self._cache_argument = "cache" if "cache" in named else "past_key_values"  # its name before transformers 5.24
-        self._vocabulary = vocabulary
         self.filled = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.width = 0
-        self._cache = RaggedCache(model.config.get_text_config().num_hidden_layers, batch_size, capacity, device)
+        config = model.config.get_text_config()
+        self._forward = Forward(model, vocabulary)
+        self._masks = LayerMasks(config, capacity, model.dtype, device)
+        self._cache = RaggedCache(config.num_hidden_layers, batch_size, capacity, device)
         self._slots = torch.arange(capacity, device=device)
-        self._lowest = torch.finfo(model.dtype).min
-        self._none = torch.zeros((), dtype=model.dtype, device=device)
+
+    @property
+    def forwards(self) -> int:
+        """Forward calls so far."""
+        return self._forward.count
 
     def forward(self, tokens: Tensor, end: Tensor, keep: int, hidden: bool = False) -> Scores:
         """See each row of `tokens` [B, L] up to `end` [B]; rows with nothing pending pass through as padding.
@@ -42,40 +46,37 @@ class CachedModel:
         places = end.unsqueeze(1) + torch.arange(-self.width, 0, device=end.device)
         positions = places.clamp(min=0)
         slots = places.where(places >= self.filled.unsqueeze(1), self._cache.spare)
-        visible = self._slots[:used] <= positions.view(*positions.shape, 1)
-        scores = self.see(tokens.gather(1, positions), slots, positions, visible, keep, hidden)
+        there = self._slots[:used]
+        visible = there <= positions.unsqueeze(2)
+        scores = self.see(tokens.gather(1, positions), slots, positions, visible, there, keep, hidden)
         self.filled = end
         return scores
 
     def see(
-        self, tokens: Tensor, slots: Tensor, positions: Tensor, visible: Tensor, keep: int, hidden: bool = False
+        self,
+        tokens: Tensor,
+        slots: Tensor,
+        positions: Tensor,
+        visible: Tensor,
+        there: Tensor,
+        keep: int,
+        hidden: bool = False,
     ) -> Scores:
         """One forward over `tokens` [B, W] at `positions` [B, W], kept in `slots` [B, W].
 
-        Each sees the slots that `visible` [B, W, S] says of the first S, its own included.
+        Each sees those that `visible` [B, W, S] says of the first S slots, its own included, and that its layer's
+        window reaches; `there` [S] are the positions of what the slots hold.
         """
         self._cache.point(slots, visible.shape[-1])
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=self._none.where(visible, self._lowest).unsqueeze(1),
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=keep,
-            output_hidden_states=hidden,
-            **{self._cache_argument: self._cache},
-        )
-        self.forwards += 1
-        return Scores(self._fit(output.logits[:, -keep:]), output.hidden_states[-1][:, -keep:] if hidden else None)
-
-    def _fit(self, logits: Tensor) -> Tensor:
-        missing = self._vocabulary - logits.shape[-1]
-        return functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
+        masks = self._masks(visible, positions, there)
+        return self._forward(tokens, self._cache, keep, hidden, attention_mask=masks, position_ids=positions)
 
     def rewind(self, agreed: Tensor) -> None:
         """Forget what was seen past `agreed` [B]."""
         self.filled = torch.minimum(self.filled, agreed)
 
 
-def context_length(model: Any) -> int:
-    """The most tokens a sequence of `model` can have."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+def keeps_whole(config: Any) -> bool:
+    """Whether a ragged cache can hold every layer of a model of `config`."""
+    layers = DynamicCache(config=config).layers
+    return all(type(layer) in KEPT_WHOLE or type(layer).__name__ == "DummyLayer" for layer in layers)

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line
 from stopkit.pair import bundled
-from stopkit_engines.hf.cache import require_rollback
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -29,10 +30,13 @@ def load_model(reference: str, device: torch.device, dtype: str, where: str) -> 
     """A causal language model in evaluation mode; `where` is the config key, for errors."""
     place = locate(reference, where)
     config = _from_pretrained(AutoConfig, place, where)
-    require_rollback(config.get_text_config(), f"{where}: {reference}")
+    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise InputError(f"{where}: {reference}: a {config.model_type} model is no causal language model; use one.")
     # The CPU computes in float32 unless told otherwise; a GPU in what the checkpoint was saved in.
     chosen = DTYPES.get(dtype) or (torch.float32 if device.type == "cpu" else "auto")
-    model = _from_pretrained(AutoModelForCausalLM, place, where, dtype=chosen, use_safetensors=True)
+    reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # nothing of the report is ignored
+    model, report = _from_pretrained(AutoModelForCausalLM, place, where, dtype=chosen, use_safetensors=True, **reported)
+    _require_all_weights(report, f"{where}: {reference}")
     return model.to(device).eval()
 
 
@@ -54,6 +58,10 @@ def locate(reference: str, where: str) -> str:
         return reference
     if not (folder / "config.json").is_file():
         raise InputError(f"{where}: {reference}: has no config.json; give a folder that save_pretrained wrote.")
+    for file in sorted(folder.glob("*.json")):
+        _require_json(file, where)
+    for file in sorted(folder.glob("*.safetensors")):
+        _require_safetensors(file, where)
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
         reason = (
@@ -77,16 +85,6 @@ def require_same_tokens(target: Any, draft: Any, where: str) -> None:
         f"{where}: the draft's tokenizer differs from the target's ({len(theirs)} and {len(ours)} tokens; "
         f"{different!r} is {theirs.get(different)} and {ours.get(different)}); use a draft with the target's tokenizer."
     )
-
-
-def require_same_vocabulary(target: Any, draft: Any) -> None:
-    """Raise InputError unless models that come without tokenizers have vocabularies of one size."""
-    sizes = [model.config.get_text_config().vocab_size for model in (target, draft)]
-    if sizes[0] != sizes[1]:
-        raise InputError(
-            f"engine.draft: its vocabulary has {sizes[1]} tokens and the target's {sizes[0]}; "
-            "use a draft with the target's tokens."
-        )
 
 
 def end_of_sequence(model: Any) -> Sequence[int]:
@@ -113,9 +111,45 @@ def vocabulary_hash(tokenizer: Any) -> str:
     return hashlib.blake2b(vocabulary.encode(), digest_size=16).hexdigest()
 
 
-def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any:
+def _require_all_weights(report: Mapping[str, Any], where: str) -> None:
+    """Raise InputError if a checkpoint lacks weights of the model, has others, or has some of another shape."""
+    shapes = {f"{name} ({list(saved)} for {list(wanted)})" for name, saved, wanted in report["mismatched_keys"]}
+    faults = {
+        "lacks": report["missing_keys"],
+        "has what the model does not know:": report["unexpected_keys"],
+        "has in another shape:": shapes,
+    }
+    wrong = [f"{fault} {_some(sorted(names))}" for fault, names in faults.items() if names]
+    if wrong:
+        raise InputError(f"{where}: its weights are not those of the model: the checkpoint {'; it '.join(wrong)}.")
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _require_json(file: Path, where: str) -> None:
     try:
-        return loader.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # both kinds of decoding errors are ValueErrors
+        raise InputError(f"{where}: {file}: is no JSON, it is damaged or cut off: {one_line(error)}.") from None
+
+
+def _require_safetensors(file: Path, where: str) -> None:
+    try:
+        with safe_open(file, "pt"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{where}: {file}: is no safetensors file, it is damaged or cut off: {one_line(error)}."
+        ) from None
+
+
+def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any:
+    """What `loader` makes of the files at `place`. Nothing in them is run: no code of a model's own, no pickle."""
+    try:
+        return loader.from_pretrained(place, trust_remote_code=False, **options)
+    except Exception as error:  # transformers and its backends raise errors of any kind over a bad file
+        reason = one_line(error) or type(error).__name__
         raise InputError(f"{where}: {place}: cannot be loaded: {reason}") from error

@@ -2,14 +2,14 @@
 
 import statistics
 import time
-from typing import Any
 
 import torch
 
 from stopkit.errors import InputError
 from stopkit.statistics import Stopwatch
 from stopkit.trace.recorder import Timings
-from stopkit_engines.hf.cached_model import CachedModel, context_length
+from stopkit_engines.hf.forward import context_length
+from stopkit_engines.hf.trial import Served
 
 REPEATS = 20
 MOST_SECONDS = 3.0
@@ -17,15 +17,15 @@ MOST_SECONDS = 3.0
 
 
 @torch.inference_mode()
-def measure(target: Any, draft: Any, max_draft: int, length: int) -> Timings:
+def measure(target: Served, draft: Served, max_draft: int, length: int) -> Timings:
     """Medians over repeats of a draft step and of verifying 0 … `max_draft` tokens, `length` tokens into a sequence.
 
     All are measured in turn, so that a machine that slows down favours none. The first turn warms up.
     """
-    context = context_length(target)
+    context = context_length(target.model)
     if max_draft + 2 > context:
         raise InputError(f"max_draft: {max_draft} tokens and a prompt exceed the target's context of {context}.")
-    length = max(1, min(length, context - max_draft - 1, context_length(draft) - 1))
+    length = max(1, min(length, context - max_draft - 1, context_length(draft.model) - 1))
     forwards = [
         _Forward(draft, length, 1),
         *(_Forward(target, length, 1 + drafted) for drafted in range(max_draft + 1)),
@@ -44,12 +44,12 @@ def measure(target: Any, draft: Any, max_draft: int, length: int) -> Timings:
 class _Forward:
     """One forward over the `width` tokens that follow a sequence's first `length`."""
 
-    def __init__(self, model: Any, length: int, width: int) -> None:
-        vocabulary = model.config.get_text_config().vocab_size
-        self._model = CachedModel(model, vocabulary, 1, length + width, model.device)
-        self._tokens = torch.zeros(1, length + width, dtype=torch.long, device=model.device)
-        self._length, self._width = torch.tensor([length], device=model.device), width
-        self._stopwatch = Stopwatch(model.device)
+    def __init__(self, served: Served, length: int, width: int) -> None:
+        device, vocabulary = served.model.device, served.model.config.get_text_config().vocab_size
+        self._model = served.runner(vocabulary, 1, length + width, device)
+        self._tokens = torch.zeros(1, length + width, dtype=torch.long, device=device)
+        self._length, self._width = torch.tensor([length], device=device), width
+        self._stopwatch = Stopwatch(device)
         self._model.forward(self._tokens, self._length, keep=1)
 
     def seconds(self) -> float:

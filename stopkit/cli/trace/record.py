@@ -78,7 +78,7 @@ def record(
     (whole,) = batches(prompts, len(prompts), chosen.generation.seed)
     recording = Recording(
         engine=chosen.engine,
-        prompts=whole.texts,
+        prompts=whole.contents,
         options=chosen.generation,
         max_draft=max_draft,
         batch_size=batch_size,

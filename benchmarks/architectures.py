@@ -1,0 +1,276 @@
+"""Which models work: every causal language model that transformers has a class for, tiny and with random weights.
+
+Each decodes greedily with the eager engine: alone and in a ragged batch, with a draft whose tokens are all accepted,
+with one whose tokens are rejected, and with one between. Its tokens are compared with those of plain forwards over
+whole sequences, without a cache. A model is
+
+* equal: every token is the same, with rows side by side or one row at a time;
+* refused: an InputError says why;
+* different: some token is another, and nothing said so;
+* an exception: anything else was raised;
+* not tried: no tiny model of its class can be built, or run by itself.
+
+`python benchmarks/architectures.py` writes benchmarks/results/architectures.json and docs/reference/models.md.
+"""
+
+import argparse
+import json
+import multiprocessing
+import queue
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RESULTS = Path(__file__).parent / "results" / "architectures.json"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "models.md"
+SECONDS = 120
+"""A model that takes longer is given up."""
+PROMPTS = ([3, 4, 5, 6, 7, 8, 9], [11, 12, 13])
+COUNT = 12
+"""Tokens to generate: more than the windows of the tiny models hold."""
+WINDOW = 6
+TIE = 1e-4
+"""Where a plain forward's two best logits are this close, relative to its logits' spread, both tokens are right."""
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "d_model": 32,
+    "n_embd": 32,
+    "dim": 32,
+    "embedding_size": 32,
+    "word_embed_proj_dim": 32,
+    "intermediate_size": 32,
+    "ffn_dim": 32,
+    "n_inner": 32,
+    "d_inner": 32,
+    "decoder_ffn_dim": 32,
+    "encoder_ffn_dim": 32,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "attention_hidden_size": 32,
+    "num_hidden_layers": 4,
+    "n_layer": 4,
+    "n_layers": 4,
+    "num_layers": 4,
+    "decoder_layers": 2,
+    "encoder_layers": 2,
+    "num_attention_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "num_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 96,
+    "n_positions": 96,
+    "n_ctx": 96,
+    "max_seq_len": 96,
+    "context_length": 96,
+    "sliding_window": WINDOW,
+    "attention_chunk_size": WINDOW,
+    "window_size": WINDOW,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+}
+"""Small values for the fields that configs of many kinds share."""
+UNSET = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+class Finding(NamedTuple):
+    """What became of one class."""
+
+    model: str
+    model_type: str
+    outcome: str
+    detail: str
+    way: str
+
+
+def main() -> None:
+    """Try them all, a process each, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="model types to try; with none, all, and files are written")
+    names = parser.parse_args().names
+    found = []
+    for model_type in names or sorted(model_types()):
+        found.append(apart(model_type))
+        print(*found[-1], sep=" | ", flush=True)
+    counts = Counter(finding.outcome for finding in found)
+    print(dict(counts))
+    if not names:
+        write(found)
+
+
+def model_types() -> list[str]:
+    """All that transformers has a causal language model of."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def apart(model_type: str) -> Finding:
+    """What `tried` finds, in a process of its own, which may crash or hang."""
+    context = multiprocessing.get_context("spawn")
+    results: Any = context.Queue()
+    process = context.Process(target=_put, args=(model_type, results))
+    process.start()
+    try:
+        return results.get(timeout=SECONDS)  # type: ignore[no-any-return]
+    except queue.Empty:
+        return Finding(model_type, model_type, "not tried", f"takes more than {SECONDS} s", "")
+    finally:
+        process.kill()
+        process.join()
+
+
+def _put(model_type: str, results: Any) -> None:
+    results.put(tried(model_type))
+
+
+def tried(model_type: str) -> Finding:
+    """Build it and let it decode."""
+    import torch
+
+    from stopkit import InputError
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    name = model_type
+    try:
+        model = tiny(model_type)
+        name = type(model).__name__
+        right = [greedy(model, prompt) for prompt in PROMPTS]
+    except Exception as error:
+        return Finding(name, model_type, "not tried", _short(error), "")
+    try:
+        wrong = next(differences(model, right), None)
+    except InputError as error:
+        return Finding(name, model_type, "refused", _short(error), "")
+    except Exception as error:
+        return Finding(name, model_type, "an exception", _short(error), "")
+    return Finding(name, model_type, "different" if wrong else "equal", wrong or "", way(model))
+
+
+def tiny(model_type: str, seed: int = 0) -> Any:
+    """A random model of this type, with weights large enough for every part of it to matter."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config(model_type)
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config).eval().float()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=0.3)
+    return model
+
+
+def tiny_config(model_type: str) -> Any:
+    """The config of a tiny model of this type."""
+    from transformers import AutoConfig
+
+    default = AutoConfig.for_model(model_type)
+    made = type(default)(**_tiny_fields(default))
+    for inner in (made, made.get_text_config()):
+        for name in UNSET:
+            setattr(inner, name, None)
+        inner.use_cache = True
+    return made
+
+
+def _tiny_fields(config: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    known = config.to_dict()
+    for name, value in known.items():
+        if isinstance(value, dict) and hasattr(getattr(config, name, None), "to_dict"):
+            fields[name] = _tiny_fields(getattr(config, name))
+        elif name in SIZES and ((isinstance(value, int) and not isinstance(value, bool)) or name == "sliding_window"):
+            fields[name] = SIZES[name]
+    layers = next((fields[name] for name in ("num_hidden_layers", "n_layer", "num_layers") if name in fields), None)
+    if isinstance(known.get("layer_types"), list) and layers:
+        kinds = list(dict.fromkeys(known["layer_types"]))
+        fields["layer_types"] = [kinds[at % len(kinds)] for at in range(layers)]
+    return fields | EXTRA.get(config.model_type, {})
+
+
+EXTRA: dict[str, dict[str, Any]] = {
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+}
+"""What some configs need to be consistent."""
+
+
+def greedy(model: Any, prompt: list[int]) -> list[list[int]]:
+    """The tokens that may follow, place by place: the best by a plain forward, and those that are level with it."""
+    import torch
+
+    tokens, allowed = list(prompt), []
+    with torch.inference_mode():
+        for _ in range(COUNT):
+            logits = model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].double()
+            spread = float(logits.max() - logits.min())
+            if not spread > 0:
+                raise ValueError("its logits are all the same or not finite")
+            allowed.append((logits >= logits.max() - TIE * spread).nonzero().flatten().tolist())
+            tokens.append(int(logits.argmax()))
+    return allowed
+
+
+def differences(model: Any, right: list[list[list[int]]]) -> Iterator[str]:
+    """Where the engine says something else."""
+    import torch
+
+    from stopkit_engines.eager import EagerEngine
+
+    torch.manual_seed(1)
+    noisy = type(model)(model.config).eval().to(model.dtype)
+    noisy.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for weight in noisy.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    drafts = {"itself": model, "a noisy copy": noisy, "another": tiny(model.config.model_type, seed=2)}
+    for name, draft in drafts.items():
+        engine = EagerEngine.from_models(model, draft)
+        for prompts in ([0], [1], [0, 1]):
+            given = [list(PROMPTS[index]) for index in prompts]
+            said = engine.generate(given, policy="static:length=3", max_new_tokens=COUNT, temperature=0).tokens
+            for index, tokens in zip(prompts, said, strict=True):
+                for at, (token, allowed) in enumerate(zip(tokens, right[index], strict=True)):
+                    if token not in allowed:
+                        yield f"prompt {index + 1} of {len(prompts)}, {name} drafting: token {at}"
+                    if token != allowed[0] or len(allowed) > 1:
+                        break  # after a tie either way is right
+
+
+def way(model: Any) -> str:
+    """In which way the engine runs it."""
+    from stopkit_engines.hf.trial import served
+
+    return served(model, "engine.target").way.name
+
+
+def _short(error: Exception) -> str:
+    from stopkit.errors import one_line
+
+    return one_line(f"{type(error).__name__}: {error}")
+
+
+def write(found: list[Finding]) -> None:
+    """Write the results and the page."""
+    import torch
+    import transformers
+
+    counts = Counter(finding.outcome for finding in found)
+    versions = {"transformers": transformers.__version__, "torch": torch.__version__}
+    rows = [finding._asdict() for finding in found]
+    RESULTS.write_text(json.dumps({"conditions": versions, "counts": counts, "models": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
