@@ -4,6 +4,7 @@ import sys
 from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import compress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ class BatchDecoding(Decoding):
         logits = self._process(raw.unsqueeze(1), self._length + drafted)[:, 0]
         usable = offer.offered & sound
         if self._request.logits_processor:  # they may forbid all that was offered
-            usable = usable & (logits.amax(-1) > -torch.inf)
+            usable = usable & finite(logits)
             logits = logits.where(usable.unsqueeze(1), 0.0)
         self._q = options.probabilities(logits)
         signals = compute(wanted, lambda: options.shown(logits, self._q), raw, offer.hidden_state)
@@ -114,15 +115,18 @@ class BatchDecoding(Decoding):
         host in one transfer.
         """
         columns = torch.arange(len(self._block) + 1, device=self.device)
-        p, q, sound = self._score(drafted, columns)
+        p, q, faults = self._score(drafted, columns)
         places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
         block = self._tokens.gather(1, places)  # without meaning past the end of a row's block
         accepted = self._random.run_length(survival(p, q, block), drafted > 0)
+        # A target gone bad is never to be trusted; processors may well have nothing to say after a rejected token.
+        reached = torch.stack([drafted, accepted], 1).unsqueeze(1) >= columns.unsqueeze(1)
+        faulty = (faults & reached).any(1)
         own = self._random.categorical(next_distribution(p, q, accepted), self._active)
         agreed = self._length + accepted
         self._tokens.scatter_(1, agreed.unsqueeze(1), own.unsqueeze(1))
         self._rewind(agreed)
-        self._emit(torch.column_stack([sound, self._nonfinite, drafted, accepted, own, block]).tolist())
+        self._emit(torch.column_stack([faulty, self._nonfinite, drafted, accepted, own, block]).tolist())
         seconds = self._settle()
         self._refill()
         self._begin_round()
@@ -136,7 +140,8 @@ class BatchDecoding(Decoding):
         return GenerationResult(continuations, whole, controller.state_of(everyone))
 
     def _score(self, drafted: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """p and q [B, K + 1, V] in the `columns` of each block, and whether all of a row's logits are sound [B].
+        """p and q [B, K + 1, V] in the `columns` of each block, and whether the logits [B, K + 1, 2] are not finite
+        there: those of the target, and those that the processors leave.
 
         q is zero after a block, where nothing was drawn: there the residual is p itself.
         """
@@ -145,9 +150,10 @@ class BatchDecoding(Decoding):
             logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
         ahead = drafted.unsqueeze(1)
         logits = _from_block_start(logits, columns, ahead)
-        p = self._request.options.probabilities(self._process(logits, self._length))
+        processed = self._process(logits, self._length)
+        p = self._request.options.probabilities(processed)
         q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
-        return p, q, (finite(logits) | (columns > ahead)).all(1)
+        return p, q, torch.stack([~finite(logits), ~finite(processed)], 2)
 
     def _rewind(self, agreed: Tensor) -> None:
         self._target.rewind(agreed)
@@ -156,13 +162,19 @@ class BatchDecoding(Decoding):
     def _emit(self, outcome: list[list[int]]) -> None:
         """Give every active row what it gained."""
         gained = list(compress(zip(self._rows, outcome, strict=True), self._taking_part))
-        for row, (sound, *_) in gained:
-            if not sound:
+        for row, (nonfinite, forbidden, *_) in gained:
+            if nonfinite:
                 raise GenerationError(
                     f"the target's logits are NaN or infinite after token {row.length} of prompt {row.index}; what was "
                     "generated so far is kept. A wider dtype (engine.dtype) may help."
                 )
-        for row, (_, nonfinite, drafted, accepted, own, *block) in gained:
+            if forbidden:
+                names = ", ".join(map(_name, self._request.logits_processor))
+                raise GenerationError(
+                    f"after token {row.length} of prompt {row.index} the logits processors leave no token to sample: "
+                    f"after them ({names}) no logit is finite; what was generated so far is kept."
+                )
+        for row, (_, _, nonfinite, drafted, accepted, own, *block) in gained:
             row.nonfinite_drafts += nonfinite
             piece = row.emit(block[:accepted], own, Origin.RESIDUAL if accepted < drafted else Origin.BONUS, self._ends)
             if self._request.on_piece:
@@ -208,11 +220,15 @@ class BatchDecoding(Decoding):
         processed = logits.clone()
         for row, start in enumerate(first.tolist()):
             for column in range(logits.shape[1]):
-                scores = logits[row : row + 1, column]
+                scores = processed[row : row + 1, column].clone()
                 for processor in self._request.logits_processor:
-                    scores = processor(self._tokens[row : row + 1, : start + column], scores)
+                    scores = processor(self._tokens[row : row + 1, : start + column].clone(), scores)
                 processed[row, column] = scores[0]
         return processed
+
+
+def _name(processor: Any) -> str:
+    return str(getattr(processor, "__name__", type(processor).__name__))
 
 
 def _from_block_start(logits: Tensor, columns: Tensor, drafted: Tensor) -> Tensor:

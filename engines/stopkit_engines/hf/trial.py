@@ -97,7 +97,7 @@ def _tried(model: Any, where: str) -> Way:
         try:
             expected = _Reference(model)
         except Exception as error:
-            raise InputError(f"{where}: {_named(model)} cannot be run: {_short(error)}.") from error
+            raise InputError(f"{where}: {_named(model)} cannot be used: {_short(error)}.") from error
         for way in WAYS:
             try:
                 _require_equal(model, way, expected)
@@ -129,14 +129,15 @@ class _Reference:
         # A row beside another, and a shorter row, differ from it by rounding alone.
         beside = self._plain(self.tokens)
         shorter = self(self.tokens[0, : LENGTHS[0]])
-        noise = max(
-            float((beside - torch.stack(self.logits)).abs().max()),
-            float((shorter - self.logits[0][: LENGTHS[0]]).abs().max()),
-        )
+        ahead = float((shorter - self.logits[0][: LENGTHS[0]]).abs().max())
+        noise = max(ahead, float((beside - torch.stack(self.logits)).abs().max()))
         spread = float((whole.amax(-1) - whole.amin(-1)).max())
-        self.tolerance = spread * torch.finfo(model.dtype).eps ** (2 / 3) + 8 * min(noise, spread / 64)
+        eps = torch.finfo(model.dtype).eps
+        self.tolerance = spread * eps ** (2 / 3) + min(8 * noise, spread * eps**0.5)
         """How far logits may be off."""
         self.sound = bool(whole.isfinite().all())
+        if ahead > self.tolerance and self.sound:
+            raise Differs("what it says after a token depends on those that follow, so it is not causal (is_decoder?)")
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Logits [L, V] after each of `tokens` [L]."""
@@ -162,8 +163,8 @@ class _Run:
     def __init__(self, model: Any, way: Way, expected: _Reference, rows: int) -> None:
         self._tokens, self._rejected, self._expected = expected.tokens[:rows], expected.rejected[:rows], expected
         self._length = torch.tensor(LENGTHS[:rows], device=self._tokens.device)
-        capacity = self._tokens.shape[1]
-        self._runner: Runner = way.runner(model, vocabulary_size(model), rows, capacity, self._tokens.device)
+        vocabulary, capacity = expected.logits[0].shape[-1], self._tokens.shape[1]
+        self._runner = way.runner(model, vocabulary, rows, capacity, self._tokens.device)
 
     def through(self) -> None:
         self._see(self._length, keep=1, what="after the prompt")
