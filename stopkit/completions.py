@@ -24,7 +24,7 @@ def complete(
 
     They decode side by side, or `batch_size` of them at a time.
     """
-    fields = options.model_dump()
+    fields = options.model_dump(exclude_unset=True)
     try:
         return engine.generate(
             batch.contents,
@@ -51,6 +51,7 @@ def rows(
             "policy": name,
             "engine": engine.kind,
             "temperature": options.temperature,
+            **({} if result.in_force is None else result.in_force._asdict()),
             "batch_size": batch_size,
             "speedup": None,
             **(continuation.stats + continuation.shared).as_dict(),

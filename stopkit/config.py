@@ -1,13 +1,13 @@
 """Files to objects. A config names registered kinds and data paths; it can never import code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from stopkit.engine import Engine
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line
 from stopkit.generation import GenerationOptions
 from stopkit.kinds import as_block
 from stopkit.plugins import registry
@@ -43,20 +43,34 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     """
     tree = read_tree(Path(path)) if path is not None else {}
     where = str(path) if path is not None else ""
-    if unknown := tree.keys() - set(SECTIONS):
-        name = sorted(unknown)[0]
-        raise InputError(f"{_at(where, name)}: unknown section.{did_you_mean(name, SECTIONS)}")
+    _require_sound(tree, where)
     over = overrides or {}
-    policy = load_policy(tree.get("policy", DEFAULT_POLICY), _at(where, "policy"))
-    engine = {**DEFAULT_ENGINE, **mapping(tree.get("engine", {}), _at(where, "engine"))}
-    load_engine(engine, _at(where, "engine"))
-    generation = mapping(tree.get("generation", {}), _at(where, "generation"))
-    validated(GenerationOptions, generation, _at(where, "generation"))
+    policy, engine = tree.get("policy", DEFAULT_POLICY), DEFAULT_ENGINE | dict(tree.get("engine", {}))
+    generation = tree.get("generation", {})
     return Config(
         policy=load_policy(over.get("policy", policy)),
         engine=load_engine({**engine, **over.get("engine", {})}),
         generation=validated(GenerationOptions, {**generation, **over.get("generation", {})}, "generation"),
     )
+
+
+def _require_sound(tree: Mapping[str, Any], where: str) -> None:
+    """Raise one InputError, with a line for every mistake in any section of a file."""
+    judges: dict[str, Callable[[Any, str], Any]] = {
+        "policy": load_policy,
+        "engine": lambda block, at: load_engine(DEFAULT_ENGINE | dict(mapping(block, at)), at),
+        "generation": lambda block, at: validated(GenerationOptions, mapping(block, at), at),
+    }
+    faults = []
+    for name, block in tree.items():
+        try:
+            if name not in judges:
+                raise InputError(f"{_at(where, one_line(name))}: unknown section.{did_you_mean(name, SECTIONS)}")
+            judges[name](block, _at(where, name))
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 def load_engine(spec: Any, where: str = "engine") -> Engine:

@@ -1,5 +1,7 @@
 """The errors a user can meet. Each message says what was wrong, where, and what would be right."""
 
+import re
+import reprlib
 from typing import Any
 
 
@@ -22,6 +24,22 @@ class PolicyError(GenerationError):
 
 
 def one_line(text: object, most: int = 160) -> str:
-    """`text` in one line of at most `most` characters: spaces and line breaks are one space, the end may be cut."""
-    line = " ".join(str(text).split())
+    """`text` in one printable line, cut to `most` characters; spaces and line breaks are one space."""
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as Python writes it, cut to `most` characters, at once even if it is huge."""
+    return one_line(_BRIEF.repr(value), most)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters as escapes, except for line breaks and tabs, and without the passwords of URLs."""
+    return PASSWORD.sub(r"\1:…@", text.translate(_ESCAPES))
+
+
+PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 from torch import Tensor
@@ -13,6 +13,9 @@ from stopkit.random import RandomSource
 from stopkit.sampling import Sampling
 from stopkit.state import State
 from stopkit.statistics import Statistics
+
+Processor = Callable[[Tensor, Tensor], Tensor]
+"""A transformers logits processor: what the tokens [B, L] so far and the scores [B, V] make of the scores."""
 
 
 class Origin(StrEnum):
@@ -53,6 +56,17 @@ class Continuation:
     """Forwards and seconds of the rounds that it took part in, which it shares with the sequences beside it."""
 
 
+class InForce(NamedTuple):
+    """How tokens were sampled, with what the target's generation config asks for."""
+
+    sampling: dict[str, Any]
+    """temperature, top_k, top_p and min_p; what is unset is left out."""
+    processors: tuple[str, ...] = ()
+    """The logits processors that were applied, in order."""
+    undone: tuple[str, ...] = ()
+    """What the target's generation config asks of `generate` and was not done."""
+
+
 @dataclass
 class GenerationResult:
     """What `Engine.generate` returns: one continuation a prompt, in order."""
@@ -62,6 +76,8 @@ class GenerationResult:
     """Totals of all sequences."""
     state: State
     """What the policy remembers; rows are the sequences."""
+    in_force: InForce | None = None
+    """How tokens were sampled, if the engine says so."""
 
     @property
     def text(self) -> list[str]:
@@ -83,6 +99,14 @@ class GenerationOptions(Sampling):
 
     max_new_tokens: int = Field(default=128, ge=1, description="most tokens to generate for a prompt")
     seed: int = Field(default=0, ge=0, description="seed of the run; every sequence gets its own from it")
+    coupling: Literal["maximal", "invariant"] = Field(
+        default="maximal",
+        description="how draft and target are drawn together: maximal accepts most; with invariant the text is a "
+        "function of prompt and seed, whatever is drafted",
+    )
+    sampling: Literal["given", "model"] = Field(
+        default="given", description="whose temperature and truncation: those given here, or the target's own"
+    )
     stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)] = Field(
         default=(), description="strings that end a continuation, or one; not part of its text"
     )
@@ -98,7 +122,7 @@ class Request:
     """A seed a sequence, instead of those that `options.seed` gives."""
     random: RandomSource | None = None
     """Instead of a seeded source."""
-    logits_processor: Sequence[Callable[[Tensor, Tensor], Tensor]] = ()
+    logits_processor: Sequence[Processor] = ()
     """transformers logits processors, applied to p and q alike before temperature."""
     signals: frozenset[str] = frozenset()
     """The signals to compute at every draft step."""

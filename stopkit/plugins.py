@@ -6,6 +6,7 @@ reason and stops nothing else. `STOPKIT_PLUGINS=a,b` loads only these entry poin
 
 import inspect
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -14,7 +15,7 @@ from typing import Any
 import pluggy
 
 from stopkit import hookspecs
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line, shown
 from stopkit.hookspecs import PROJECT
 from stopkit.kinds import DISTRIBUTIONS, Kind
 from stopkit.validation import did_you_mean
@@ -67,7 +68,7 @@ class Registry:
         if kind not in classes:
             disabled = [f"{plugin.name} ({plugin.problem})" for plugin in self.plugins if plugin.problem]
             hint = f" Disabled plug-ins: {'; '.join(disabled)}." if disabled else ""
-            raise InputError(f"{where}.kind: unknown kind {kind!r}.{did_you_mean(kind, classes)}{hint}")
+            raise InputError(f"{where}.kind: unknown kind {shown(kind)}.{did_you_mean(kind, classes)}{hint}")
         return classes[kind]
 
 
@@ -80,10 +81,7 @@ def registry() -> Registry:
 
 
 def build_registry(entry_points: list[EntryPoint]) -> Registry:
-    """Load `entry_points` in order.
-
-    Raises InputError when two plug-ins claim one kind, naming both distributions, or when a hook is misspelled.
-    """
+    """Load `entry_points` in order. One that fails in any way, or offers what is there already, is disabled."""
     built = Registry()
     for entry in _chosen(entry_points):
         distribution = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
@@ -91,15 +89,17 @@ def build_registry(entry_points: list[EntryPoint]) -> Registry:
         problem = None
         try:
             plugin = entry.load()
-            _refuse_unknown_hooks(plugin, f"plug-in {entry.name} of {distribution}")
+            _refuse_unknown_hooks(plugin)
             offered = _offered(plugin, entry.name)
-        except InputError:
+            _refuse_taken_kinds(built, offered)
+        except KeyboardInterrupt:
             raise
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
+        except BaseException as error:  # sys.exit in somebody's module, too
+            offered, problem = [], one_line(f"{type(error).__name__}: {error}")
         built.plugins.append(Plugin(entry.name, distribution, entry.value, problem))
         for cls in offered:
-            _add(built, cls, distribution)
+            built.classes(cls.section)[cls.kind] = cls
+            built.distributions[cls] = distribution
     return built
 
 
@@ -130,12 +130,12 @@ def _offered(plugin: object, name: str) -> list[type[Kind]]:
     return offered
 
 
-def _refuse_unknown_hooks(plugin: object, where: str) -> None:
+def _refuse_unknown_hooks(plugin: object) -> None:
     """A misspelled hook would be ignored in silence; it is an error instead."""
     known = {name for name in vars(hookspecs) if name.startswith("stopkit_")}
     for name in sorted(vars(plugin) if hasattr(plugin, "__dict__") else ()):
         if name.startswith("stopkit_") and name not in known and callable(getattr(plugin, name)):
-            raise InputError(f"{where}: unknown hook {name!r}.{did_you_mean(name, known)}")
+            raise TypeError(f"unknown hook {name!r}.{did_you_mean(name, known)}")
 
 
 def _check_class(cls: Any, section: str, hook: str) -> None:
@@ -149,15 +149,12 @@ def _check_class(cls: Any, section: str, hook: str) -> None:
         )
 
 
-def _add(built: Registry, cls: type[Kind], distribution: str) -> None:
-    classes = built.classes(cls.section)
-    if other := classes.get(cls.kind):
-        raise InputError(
-            f"kind {cls.kind!r} is offered by two plug-ins: {built.distributions[other]} and {distribution}. Uninstall "
-            "one, or choose with STOPKIT_PLUGINS."
-        )
-    classes[cls.kind] = cls
-    built.distributions[cls] = distribution
+def _refuse_taken_kinds(built: Registry, offered: Sequence[type[Kind]]) -> None:
+    seen = {(cls.section, cls.kind): built.distributions[cls] for cls in built.distributions if issubclass(cls, Kind)}
+    for cls in offered:
+        if other := seen.get((cls.section, cls.kind)):
+            raise TypeError(f"{cls.section} kind {cls.kind!r} is offered by {other}, too; see STOPKIT_PLUGINS")
+        seen[cls.section, cls.kind] = "this plug-in"
 
 
 def _rank(entry: EntryPoint) -> tuple[bool, str, str]:

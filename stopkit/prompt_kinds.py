@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from stopkit.errors import InputError, one_line
+from stopkit.errors import InputError, shown
 
 Chat = Sequence[Mapping[str, Any]]
 """Chat messages, each with a "role" and what was said, as chat templates read them."""
@@ -27,7 +27,7 @@ def as_prompts(given: Any, padding: Callable[[], int | None] = lambda: None) -> 
     if _is_array(given):
         return _rows(given, None, padding)
     if not isinstance(given, Iterable) or isinstance(given, bytes):
-        raise InputError(f"prompts: {_shown(given)} is no prompt; give {KINDS}.")
+        raise InputError(f"prompts: {shown(given)} is no prompt; give {KINDS}.")
     several = list(given)
     if not several:
         raise InputError("prompts: there is none; give at least one.")
@@ -53,7 +53,7 @@ def _prompt(given: Any, where: str) -> Prompt:
         raise InputError(f"{where}: holds {len(rows)} rows of token ids; give them by themselves, not in a list.")
     if isinstance(given, Iterable) and not isinstance(given, bytes):
         return _token_ids(given, where)
-    raise InputError(f"{where}: {_shown(given)} is no prompt; give {KINDS}.")
+    raise InputError(f"{where}: {shown(given)} is no prompt; give {KINDS}.")
 
 
 def _text(given: str, where: str) -> str:
@@ -67,7 +67,7 @@ def _text(given: str, where: str) -> str:
 def _encoded(encoding: Mapping[str, Any], padding: Callable[[], int | None], where: str = "prompts") -> list[Prompt]:
     """The rows of what a tokenizer returned."""
     if "input_ids" not in encoding:
-        raise InputError(f"{where}: a mapping without input_ids ({_shown(list(encoding))}); give {KINDS}.")
+        raise InputError(f"{where}: a mapping without input_ids ({shown(list(encoding))}); give {KINDS}.")
     return _rows(encoding["input_ids"], encoding.get("attention_mask"), padding, where)
 
 
@@ -108,7 +108,7 @@ def _require_unpadded(rows: Sequence[Sequence[int]], padding: Callable[[], int |
 def _nested(values: Any, where: str) -> list[Any]:
     rows = _listed(values)
     if not isinstance(rows, Sequence) or isinstance(rows, str):
-        raise InputError(f"{where}: {_shown(values)} holds no rows of numbers.")
+        raise InputError(f"{where}: {shown(values)} holds no rows of numbers.")
     rows = [_listed(row) for row in rows]
     return rows if rows and not _is_number(rows[0]) else [rows]
 
@@ -117,7 +117,7 @@ def _token_ids(given: Iterable[Any], where: str) -> list[int]:
     ids = []
     for at, value in enumerate(_listed(given)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "__len__"):
-            raise InputError(f"{where}[{at}]: {_shown(value)} is no token id; give {KINDS}.")
+            raise InputError(f"{where}[{at}]: {shown(value)} is no token id; give {KINDS}.")
         ids.append(operator.index(value))
     return ids
 
@@ -132,7 +132,3 @@ def _listed(values: Any) -> Any:
 
 def _is_number(given: Any) -> bool:
     return isinstance(given, (int, float)) or (_is_array(given) and given.ndim == 0)
-
-
-def _shown(given: Any) -> str:
-    return one_line(repr(given), most=60)

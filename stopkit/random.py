@@ -11,7 +11,7 @@ from stopkit.errors import InputError
 
 
 class RandomSource(ABC):
-    """Two kinds of draw. `rows` (bool [B]) says for which rows a draw counts; the others get a value without meaning.
+    """Three kinds of draw. `rows` (bool [B]) says for which rows a draw counts; the others get a value without meaning.
 
     Rows draw independently: what a row gets depends on how often that row has drawn, not on its neighbours.
     """
@@ -24,6 +24,14 @@ class RandomSource(ABC):
     def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
         """Accepted tokens per row, [B] long, with P(length ≥ k) = survival[:, k − 1]; survival is [B, K]."""
 
+    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+        """Tokens [B, C] from `probabilities` [B, C, V]: in each column the i with the smallest E_i / p_i.
+
+        E is exponential noise that a row has for every place of its output, column c of row b being at place
+        `places[b] + c`. It is the same whenever that place is asked for, and tokens of one distribution are the same.
+        """
+        raise InputError(f"random: {type(self).__name__} has no noise for places; generate with the maximal coupling.")
+
     def seat(self, row: int, sequence: int) -> None:
         """Let `row` draw for the sequence of that number from now on; at first row b draws for sequence b."""
         raise InputError(
@@ -33,7 +41,7 @@ class RandomSource(ABC):
 
 
 class SeededRandomSource(RandomSource):
-    """A torch.Generator per row, read ahead into a table of uniforms; one uniform a draw.
+    """A torch.Generator per row, read ahead into a table of uniforms; one uniform a draw. Races have their own.
 
     `seeds` are those of all sequences, the first `rows` of which begin; all of them if unset.
     """
@@ -46,6 +54,8 @@ class SeededRandomSource(RandomSource):
         self._next = torch.zeros(len(self._generators), 1, dtype=torch.long, device=device)
         self._draws = 0  # of all rows together, at most
         self._seated = [0] * len(self._generators)  # draws before a row's sequence began
+        self._sequences = list(range(len(self._generators)))
+        self._noise: list[dict[int, Tensor]] = [{} for _ in self._generators]
 
     def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
         # Inverse CDF in float64. u ≤ 1 − 2⁻⁵³, so u·total rounds below total, and the first index whose cumulative
@@ -56,7 +66,26 @@ class SeededRandomSource(RandomSource):
     def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
         return (survival > self._uniform(rows)).sum(-1)
 
+    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+        columns, vocabulary = probabilities.shape[1:]
+        noise = torch.stack([self._noise_of(row, first, columns, vocabulary) for row, first in enumerate(places)])
+        return (noise / probabilities).where(probabilities > 0, torch.inf).argmin(-1)
+
+    def _noise_of(self, row: int, first: int, columns: int, vocabulary: int) -> Tensor:
+        """E [C, V] of a row's places from `first` on; those before are not asked for again."""
+        known, wanted = self._noise[row], range(first, first + columns)
+        self._noise[row] = {place: noise for place, noise in known.items() if place >= first} | {
+            place: self._exponential(row, place, vocabulary) for place in wanted if place not in known
+        }
+        return torch.stack([self._noise[row][place] for place in wanted])
+
+    def _exponential(self, row: int, place: int, vocabulary: int) -> Tensor:
+        seed = sequence_seeds(self._seeds[self._sequences[row]], 1, place)[0]
+        uniform = torch.rand(vocabulary, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        return -torch.log1p(-uniform).to(self._device)
+
     def seat(self, row: int, sequence: int) -> None:
+        self._sequences[row], self._noise[row] = sequence, {}
         self._generators[row] = torch.Generator().manual_seed(self._seeds[sequence])
         self._uniforms[row] = self._fresh(row, self._uniforms.shape[1])
         self._next[row] = 0

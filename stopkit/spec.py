@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line, shown
 from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.validation import validated
@@ -60,14 +60,41 @@ def read_tree(path: Path) -> dict[str, Any]:
     if path.suffix not in READERS:
         raise InputError(f"{path}: a config ends in {', '.join(READERS)}.")
     try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path}: is larger than {LARGEST:,} bytes, which no config is.")
         tree = READERS[path.suffix](path.read_text(encoding="utf-8"))
+        _require_plain(tree, str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text; save it as UTF-8.") from None
     except ValueError as error:
-        raise InputError(f"{path}: is not valid {path.suffix[1:].upper()}: {' '.join(str(error).split())}.") from None
+        raise InputError(f"{path}: is not valid {path.suffix[1:].upper()}: {one_line(error)}.") from None
+    except RecursionError:
+        raise InputError(f"{path}: is nested too deeply for a config.") from None
     return dict(mapping(tree, str(path)))
+
+
+def _require_plain(tree: Any, where: str) -> None:
+    """Raise InputError for keys that are no strings, and for aliases that make more than `MOST_VALUES` of the file."""
+    values, waiting = 0, [(where, tree)]
+    while waiting:
+        place, value = waiting.pop()
+        values += 1
+        if values > MOST_VALUES:
+            raise InputError(f"{where}: holds more than {MOST_VALUES:,} values, which no config does.")
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise InputError(f"{place}: the key {shown(key)} is no text; write it in quotes.")
+                waiting.append((f"{place}: {one_line(key, 40)}", inner))
+        elif isinstance(value, list):
+            waiting.extend((place, inner) for inner in value)
+
+
+LARGEST = 1_000_000
+"""Bytes of a config file."""
+MOST_VALUES = 10_000
 
 
 def _read_yaml(text: str) -> Any:
@@ -97,7 +124,7 @@ def _policy_block(path: Path) -> Any:
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
     """`value`, a table. Raises InputError if it is none."""
     if not isinstance(value, Mapping):
-        raise InputError(f"{where}: must be a table of fields; got {value!r}.")
+        raise InputError(f"{where}: must be a table of fields; got {shown(value)}.")
     return value
 
 
@@ -106,7 +133,7 @@ def kind_of(spec: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     fields = dict(spec)
     kind = fields.pop("kind", None)
     if not isinstance(kind, str):
-        raise InputError(f"{where}.kind: must name a registered kind; got {kind!r}.")
+        raise InputError(f"{where}.kind: must name a registered kind; got {shown(kind)}.")
     return kind, fields
 
 

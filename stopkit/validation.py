@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 HERE = "\0"
@@ -43,7 +43,7 @@ def nested(load: Callable[[Any, str], Any]) -> BeforeValidator:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` when something known is close, then what there is."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name[:80], names, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     return f"{guess} There is: {', '.join(names)}." if names else f"{guess} There is none."
 
@@ -53,13 +53,14 @@ def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
     if details["type"] == NESTED:
         return details["msg"].replace(HERE, path)
     if details["type"] == "extra_forbidden":
-        return f"{path}: unknown field.{did_you_mean(str(details['loc'][-1]), _fields(cls, details['loc'][:-1]))}"
+        known = _fields(cls, details["loc"][:-1])
+        return f"{one_line(path)}: unknown field.{did_you_mean(str(details['loc'][-1]), known)}"
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "too_short":
         return f"{path}: needs at least {details['ctx']['min_length']}; got {details['ctx']['actual_length']}."
     if details["type"] == "missing":
         return f"{path}: this field is required."
-    got = f"; got {details['input']!r}" if details["loc"] else ""  # a whole table would only repeat the config
+    got = f"; got {shown(details['input'])}" if details["loc"] else ""  # a whole table would only repeat the config
     return f"{path}: {message[0].lower() + message[1:]}{got}."
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 from stopkit.costs import CostModel
 from stopkit.engine import Engine
 from stopkit.errors import InputError
-from stopkit.generation import Request
+from stopkit.generation import Processor, Request
 from stopkit.prompt_kinds import Prompt
 from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
@@ -21,7 +21,7 @@ from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.sequences import open_sequences
 from stopkit_engines.batch.text import TextStream
-from stopkit_engines.hf import loading, rope, timing
+from stopkit_engines.hf import generation_config, loading, rope, timing
 from stopkit_engines.hf.forward import context_length
 from stopkit_engines.hf.recorder import EagerRecorder
 from stopkit_engines.hf.trial import Served, Trial, served
@@ -60,6 +60,10 @@ class EagerEngine(Engine, Recorder):
         default="auto", description="weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU"
     )
 
+    penalties: bool = Field(
+        default=True,
+        description="apply the penalties and forbidden tokens of the target's generation config, as `generate` does",
+    )
     trial: Trial = Field(
         default="once",
         description="try whether a model says with its cache what it says without: once a process for its class and "
@@ -115,11 +119,17 @@ class EagerEngine(Engine, Recorder):
 
     def start(self, request: Request) -> BatchDecoding:
         models, device = self.models, self.models.target.device
+        options = generation_config.sampled(models.target, request.options)
         sequences = open_sequences(
-            self._encoded(request.prompts), request.options, models.tokenizer, context_length(models.target)
+            self._encoded(request.prompts),
+            options,
+            models.tokenizer,
+            context_length(models.target),
+            lambda prompt, room: [*self._penalties(prompt, room), *request.logits_processor],
         )
         lengths, rooms = [len(each.prompt) for each in sequences], [each.room for each in sequences]
-        request = replace(request, batch_size=min(request.rows, self._most_rows(lengths, rooms)))
+        most_rows = self._most_rows(lengths, rooms)
+        request = replace(request, options=options, batch_size=min(request.rows, most_rows))
         capacity = max(len(sequence.prompt) + sequence.room for sequence in sequences)
         shape = (models.vocabulary, request.rows, capacity, device)
         return BatchDecoding(
@@ -130,7 +140,11 @@ class EagerEngine(Engine, Recorder):
             ends=loading.end_of_sequence(models.target),
             costs=self._costs,
             device=device,
+            undone=generation_config.undone(models.target, options),
         )
+
+    def _penalties(self, prompt: Sequence[int], room: int) -> Sequence[Processor]:
+        return generation_config.penalties(self.models.target, prompt, room) if self.penalties else ()
 
     def _draft_source(self, shape: tuple[int, int, int, torch.device]) -> DraftSource:
         if isinstance(self.draft, PromptLookup):
@@ -142,6 +156,10 @@ class EagerEngine(Engine, Recorder):
         models, most = self._pair(), request.options.max_new_tokens
         prompts, context = self._encoded(request.prompts), context_length(models.target)
         rooms = [min(most, context - len(prompt)) for prompt in prompts]
+        if any(self._penalties(prompt, room) for prompt, room in zip(prompts, rooms, strict=True)):
+            raise InputError(
+                "engine.penalties: a recording cannot apply those of the target's generation config; set it to false."
+            )
         for name, each in models.served.items():
             if not each.way.ragged:
                 model_type = each.model.config.model_type

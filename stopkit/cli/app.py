@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from stopkit.errors import InputError, StopkitError
+from stopkit.errors import InputError, StopkitError, one_line, printable
 
 COMMANDS = "stopkit.commands"
 """The entry-point group of commands that other packages offer."""
@@ -50,8 +50,10 @@ def offered_commands() -> Iterator[click.Command]:
     for entry in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
         try:
             yield entry.load()
-        except Exception as error:
-            yield _broken(entry, f"{type(error).__name__}: {error}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            yield _broken(entry, one_line(f"{type(error).__name__}: {error}"))
 
 
 def _broken(entry: EntryPoint, reason: str) -> Command:
@@ -74,7 +76,7 @@ class App(Group):
                 traceback.print_exception(error)
             lines, code = explain(error)
             for line in lines:
-                click.echo(f"error: {line}", err=True)
+                click.echo(f"error: {printable(line)}", err=True)
         sys.exit(code if isinstance(code, int) else 0)
 
 

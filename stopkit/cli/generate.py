@@ -1,5 +1,6 @@
 """`stopkit generate`: continue prompts, show the text as it is accepted, then the statistics."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,13 @@ from stopkit.cli.app import Command
 from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options, writable
 
 if TYPE_CHECKING:
-    from stopkit.generation import GenerationResult
+    from stopkit.generation import GenerationResult, InForce
 
 FILE = click.Path(path_type=Path)
+
+
+REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
+"""Costs that do not depend on the clock: a draft step is a tenth of a target step."""
 
 
 @click.command(cls=Command)
@@ -25,6 +30,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
 @sampling_options
 @model_options
+@click.option(
+    "--costs",
+    type=click.Choice(["measured", "fixed"]),
+    help="What policies are told of the costs; fixed, so that a seed repeats its text, if --seed is given.",
+)
 @click.option("--show-origin", is_flag=True, help="Show which tokens the draft proposed and which the target added.")
 @click.option("--load-state", type=FILE, help="Begin with what the policy had learned, from a file.")
 @click.option("--save-state", type=FILE, callback=writable, help="Keep what the policy has learned in a file.")
@@ -35,6 +45,7 @@ def generate(
     policy: str | None,
     config: Path | None,
     batch_size: int,
+    costs: str | None,
     show_origin: bool,
     load_state: Path | None,
     save_state: Path | None,
@@ -50,6 +61,10 @@ def generate(
     """
     prompts = prompts_from(prompt, prompt_file)
     chosen = load(config, options, policy=policy)
+    seeded = options["seed"] is not None and chosen.generation.coupling == "maximal"
+    fixed = chosen.engine.costs is None and (costs == "fixed" or (costs is None and seeded))
+    if fixed:
+        chosen = load(config, options, policy=policy, engine={"costs": REPEATABLE})
 
     from stopkit import state_file
     from stopkit.cli.screen import Screen
@@ -66,6 +81,8 @@ def generate(
         """Show, save and write what there is."""
         screen.close(result)
         click.echo(summary(result.stats), err=True)
+        for line in _in_force(result.in_force, fixed):
+            click.echo(line, err=True)
         if save_state:
             state_file.save_state(save_state, chosen.policy, result.state)
         if json_file:
@@ -80,3 +97,13 @@ def generate(
             finish(partial)
         raise
     finish(result)
+
+
+def _in_force(how: "InForce | None", fixed: bool) -> Iterator[str]:
+    """What of the model's settings and of the costs the user did not ask for."""
+    if fixed:
+        yield "costs: fixed, a draft step at 0.1 of a target step, so that the text can be repeated (--costs)"
+    if how and how.processors:
+        yield f"applied, as the target's generation config asks: {', '.join(how.processors)} (engine.penalties)"
+    if how and how.undone:
+        yield f"not done, though the target's generation config asks for it: {', '.join(how.undone)}"

@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 ENGINE_FIELDS = {"engine": "kind", "target": "target", "draft": "draft", "device": "device", "dtype": "dtype"}
 """Options that set fields of the config's engine section."""
-GENERATION_FIELDS = ("temperature", "seed", "max_new_tokens", "top_k", "top_p", "min_p", "stop")
+GENERATION_FIELDS = ("temperature", "seed", "max_new_tokens", "top_k", "top_p", "min_p", "stop", "coupling", "sampling")
 """Options that set fields of the config's generation section."""
 
 MODEL_OPTIONS = (
@@ -37,6 +37,16 @@ DRAWING_OPTIONS = (
     click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to generate for a prompt."),
     click.option("--top-k", type=int, metavar="K", help="Keep the K most probable tokens."),
     click.option("--top-p", type=float, metavar="P", help="Keep the smallest set with this much probability."),
+    click.option(
+        "--sampling",
+        type=click.Choice(["given", "model"]),
+        help="Temperature and truncation: those given, or those of the target's generation config.",
+    ),
+    click.option(
+        "--coupling",
+        type=click.Choice(["maximal", "invariant"]),
+        help="How draft and target draw: maximal accepts most; with invariant a seed is one text, whatever drafts.",
+    ),
     click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the largest probability."),
 )
 BATCH_OPTIONS = (
@@ -93,13 +103,18 @@ def json_option(function: Function) -> Function:
     return option(function)
 
 
-def load(config: Path | None, options: Mapping[str, Any], policy: str | None = None) -> "Config":
-    """The config that a file and options make together; an option that was not given is None or ()."""
+def load(
+    config: Path | None, options: Mapping[str, Any], policy: str | None = None, engine: Mapping[str, Any] | None = None
+) -> "Config":
+    """The config that a file and options make together; an option that was not given is None or ().
+
+    `engine` holds further fields of the engine.
+    """
     from stopkit.config import load_config
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     sections: dict[str, Any] = {
-        "engine": {field: given[name] for name, field in ENGINE_FIELDS.items() if name in given},
+        "engine": {field: given[name] for name, field in ENGINE_FIELDS.items() if name in given} | dict(engine or {}),
         "generation": {name: given[name] for name in GENERATION_FIELDS if name in given},
     }
     quiet()

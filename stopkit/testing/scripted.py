@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from stopkit.errors import InputError
 from stopkit.random import RandomSource
 
 Script = tuple[int, ...]
@@ -36,6 +37,12 @@ class ScriptedSource(RandomSource):
         survival = survival.double()
         one, zero = survival.new_ones(len(rows), 1), survival.new_zeros(len(rows), 1)
         return self._take(torch.cat([one, survival], 1) - torch.cat([survival, zero], 1), rows)
+
+    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+        # The second of two races at one place would depend on the first, in more ways than a script can tell.
+        if probabilities.shape[1] > 1:
+            raise InputError("random: scripts cannot follow drafts of the invariant coupling; use autoregressive.")
+        return self.categorical(probabilities[:, 0], rows).unsqueeze(1)
 
     def _take(self, chances: Tensor, rows: Tensor) -> Tensor:
         outcomes = [

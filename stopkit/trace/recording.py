@@ -77,6 +77,8 @@ class Recording:
         InputError if `path` exists and `resume` is false, if it is another recording, or for a prompt or an option
         that is wrong.
         """
+        if self.options.coupling != "maximal":
+            raise InputError("generate.coupling: a trace records the maximal coupling; leave it unset.")
         mine = range(self.shard.number - 1, len(self.prompts), self.shard.count)
         if self.options.stop:
             raise InputError("generation.stop: a recording has no stop strings; leave them out.")

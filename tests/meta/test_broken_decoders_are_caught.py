@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import stopkit_engines.batch.decoding as decoding
+from stopkit import coupling
 from stopkit.decoding import Commitment
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing import TableModel, assert_distribution_preserved
@@ -41,7 +42,7 @@ def check(policy: str = "static:length=3", **sampling: Any) -> None:
 
 
 def replace_next(patch: pytest.MonkeyPatch, wrong: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    patch.setattr(decoding, "next_distribution", wrong)
+    patch.setattr(coupling, "next_distribution", wrong)
 
 
 @mutant()
@@ -97,7 +98,7 @@ def bonus_off_by_one(patch: pytest.MonkeyPatch) -> None:
 
 @mutant()
 def every_token_accepted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "survival", lambda p, q, drawn: survival(p, q, drawn).ceil())
+    patch.setattr(coupling, "survival", lambda p, q, drawn: survival(p, q, drawn).ceil())
 
 
 @mutant()
@@ -107,12 +108,12 @@ def acceptance_not_multiplied_along_the_block(patch: pytest.MonkeyPatch) -> None
         ratio = (p.gather(-1, token) / q.gather(-1, token)).squeeze(-1).clamp(max=1).nan_to_num()
         return ratio.cummin(-1).values
 
-    patch.setattr(decoding, "survival", wrong)
+    patch.setattr(coupling, "survival", wrong)
 
 
 @mutant()
 def q_from_another_dtype(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "survival", lambda p, q, drawn: survival(p, q.bfloat16().to(q.dtype), drawn))
+    patch.setattr(coupling, "survival", lambda p, q, drawn: survival(p, q.bfloat16().to(q.dtype), drawn))
 
 
 @mutant(top_k=2)

@@ -14,7 +14,7 @@ from torch import Tensor
 import stopkit_engines.batch.decoding as decoding
 import stopkit_engines.batch.prompts as prompts
 import stopkit_engines.batch.sequences as sequences
-from stopkit import Engine, GenerationError, StoppingPolicy
+from stopkit import Engine, GenerationError, StoppingPolicy, coupling
 from stopkit.costs import CostModel
 from stopkit.decoding import Commitment
 from stopkit.generation import GenerationOptions, Origin, Piece
@@ -69,7 +69,7 @@ def positions_are_off_by_one(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("the_output_distribution_is_the_targets")
 def residual_missing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "next_distribution", lambda p, q, accepted: p[torch.arange(len(p)), accepted])
+    patch.setattr(coupling, "next_distribution", lambda p, q, accepted: p[torch.arange(len(p)), accepted])
 
 
 @caught_by("the_output_distribution_is_the_targets")

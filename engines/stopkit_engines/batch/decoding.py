@@ -4,21 +4,21 @@ import sys
 from collections import deque
 from collections.abc import Collection, Sequence
 from itertools import compress
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stopkit.controller import DraftController
 from stopkit.costs import CostModel, RoundTime
+from stopkit.coupling import COUPLINGS
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import GenerationError
-from stopkit.generation import GenerationResult, Origin, Request
+from stopkit.generation import GenerationResult, InForce, Origin, Processor, Request
 from stopkit.policy import Drawn, RoundContext
 from stopkit.random import SeededRandomSource, sequence_seeds
+from stopkit.sampling import Sampling
 from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch, total
-from stopkit.verification import next_distribution, survival
 from stopkit_engines.batch.draft_source import DraftSource
 from stopkit_engines.batch.runner import Runner, finite
 from stopkit_engines.batch.sequences import BatchSequence
@@ -27,7 +27,8 @@ from stopkit_engines.batch.sequences import BatchSequence
 class BatchDecoding(Decoding):
     """Tokens [B, L] hold each row's prompt and output; past a row's length its columns are the block being drafted.
 
-    `target` and `draft` have `request.rows` rows. A row whose sequence is done takes the next one that waits.
+    `target` and `draft` have `request.rows` rows. A row whose sequence is done takes the next one that waits. `undone`
+    is what the target's settings ask for and the engine leaves out.
     """
 
     def __init__(
@@ -39,14 +40,18 @@ class BatchDecoding(Decoding):
         ends: Collection[int],
         costs: CostModel,
         device: torch.device,
+        undone: tuple[str, ...] = (),
     ) -> None:
         self.sequence_count = len(sequences)
         self._seated = list(range(request.rows))
         self.device, self.stopwatch, self.costs = device, Stopwatch(device), costs
         self._request, self._sequences, self._target, self._draft = request, sequences, target, draft
+        self._processed = any(sequence.processors for sequence in sequences)
+        self._undone = undone
         self._waiting = deque(range(request.rows, len(sequences)))
         seeds = request.seeds or sequence_seeds(request.options.seed, len(sequences))
         self._random = request.random or SeededRandomSource(seeds, device, request.rows)
+        self._coupling = COUPLINGS[request.options.coupling](self._random)
         self._ends = frozenset(ends)
         self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=device)
         columns = 1 + max(len(sequence.prompt) + sequence.room for sequence in sequences)
@@ -90,7 +95,7 @@ class BatchDecoding(Decoding):
         raw = offer.logits.where(sound.unsqueeze(1), 0.0)
         logits = self._process(raw.unsqueeze(1), self._length + drafted)[:, 0]
         usable = offer.offered & sound
-        if self._request.logits_processor:  # they may forbid all that was offered
+        if self._processed:  # they may forbid all that was offered
             usable = usable & finite(logits)
             logits = logits.where(usable.unsqueeze(1), 0.0)
         self._q = options.probabilities(logits)
@@ -98,7 +103,7 @@ class BatchDecoding(Decoding):
         return Proposal(signals, usable)
 
     def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
-        token = self._random.categorical(self._q, live)
+        token = self._coupling.draft(self._q, self._places(len(self._block)), live)
         drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
         self._tokens.scatter_(1, (self._length + drafted).unsqueeze(1), token.unsqueeze(1))
         self._block.append(self._q)
@@ -108,21 +113,20 @@ class BatchDecoding(Decoding):
         """End the round, in five steps.
 
         One target forward scores every block: p [B, K + 1, V] at its positions and after its last, and q is what its
-        tokens were drawn from. Survival is the probability that a block is accepted up to each of its positions, and
-        one draw from it is the run length, the number of tokens accepted. The target's own token follows them, from the
-        residual of p and q where a token was rejected, else from p itself as a bonus. Target and draft are rewound to
-        what was accepted, so that the own token is what they have pending. What every sequence has gained goes to the
-        host in one transfer.
+        tokens were drawn from. The coupling tells how many tokens are kept and the target's own one that follows them.
+        By default survival is the probability that a block is accepted up to each of its positions, one draw from it
+        is the run length, the number of tokens accepted, and the own token is drawn from the residual of p and q where
+        a token was rejected, else from p itself as a bonus. Target and draft are rewound to what was accepted, so that
+        the own token is what they have pending. What every sequence has gained goes to the host in one transfer.
         """
         columns = torch.arange(len(self._block) + 1, device=self.device)
         p, q, faults = self._score(drafted, columns)
         places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
         block = self._tokens.gather(1, places)  # without meaning past the end of a row's block
-        accepted = self._random.run_length(survival(p, q, block), drafted > 0)
+        accepted, own = self._coupling.verify(p, q, block, drafted, self._places(0), self._active)
         # A target gone bad is never to be trusted; processors may well have nothing to say after a rejected token.
         reached = torch.stack([drafted, accepted], 1).unsqueeze(1) >= columns.unsqueeze(1)
         faulty = (faults & reached).any(1)
-        own = self._random.categorical(next_distribution(p, q, accepted), self._active)
         agreed = self._length + accepted
         self._tokens.scatter_(1, agreed.unsqueeze(1), own.unsqueeze(1))
         self._rewind(agreed)
@@ -137,7 +141,10 @@ class BatchDecoding(Decoding):
         counts, batch = controller.statistics_of(everyone), self._so_far()
         continuations = [sequence.so_far(own, batch) for sequence, own in zip(self._sequences, counts, strict=True)]
         whole = total([batch, *(continuation.stats for continuation in continuations)])
-        return GenerationResult(continuations, whole, controller.state_of(everyone))
+        sampling = self._request.options.model_dump(include=set(Sampling.model_fields), exclude_none=True)
+        names = dict.fromkeys(name for sequence in self._sequences for name in names_of(sequence.processors))
+        in_force = InForce(sampling, tuple(names), self._undone)
+        return GenerationResult(continuations, whole, controller.state_of(everyone), in_force)
 
     def _score(self, drafted: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """p and q [B, K + 1, V] in the `columns` of each block, and whether the logits [B, K + 1, 2] are not finite
@@ -155,6 +162,10 @@ class BatchDecoding(Decoding):
         q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
         return p, q, torch.stack([~finite(logits), ~finite(processed)], 2)
 
+    def _places(self, column: int) -> list[int]:
+        """Where in each row's output a column of its block is."""
+        return [row.length - len(row.prompt) + column for row in self._rows]
+
     def _rewind(self, agreed: Tensor) -> None:
         self._target.rewind(agreed)
         self._draft.rewind(agreed)
@@ -169,7 +180,7 @@ class BatchDecoding(Decoding):
                     "generated so far is kept. A wider dtype (engine.dtype) may help."
                 )
             if forbidden:
-                names = ", ".join(map(_name, self._request.logits_processor))
+                names = ", ".join(names_of(row.processors))
                 raise GenerationError(
                     f"after token {row.length} of prompt {row.index} the logits processors leave no token to sample: "
                     f"after them ({names}) no logit is finite; what was generated so far is kept."
@@ -215,20 +226,21 @@ class BatchDecoding(Decoding):
 
     def _process(self, logits: Tensor, first: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""
-        if not self._request.logits_processor:
+        if not self._processed:
             return logits
         processed = logits.clone()
         for row, start in enumerate(first.tolist()):
             for column in range(logits.shape[1]):
                 scores = processed[row : row + 1, column].clone()
-                for processor in self._request.logits_processor:
+                for processor in self._rows[row].processors:
                     scores = processor(self._tokens[row : row + 1, : start + column].clone(), scores)
                 processed[row, column] = scores[0]
         return processed
 
 
-def _name(processor: Any) -> str:
-    return str(getattr(processor, "__name__", type(processor).__name__))
+def names_of(processors: Sequence[Processor]) -> list[str]:
+    """What logits processors are called."""
+    return [getattr(processor, "__name__", type(processor).__name__) for processor in processors]
 
 
 def _from_block_start(logits: Tensor, columns: Tensor, drafted: Tensor) -> Tensor:

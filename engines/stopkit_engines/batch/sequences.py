@@ -1,11 +1,11 @@
 """The host's side of a batch: each sequence's prompt, what it has emitted, and why it ended."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stopkit.errors import InputError
-from stopkit.generation import Continuation, GenerationOptions, Origin, Piece
+from stopkit.generation import Continuation, GenerationOptions, Origin, Piece, Processor
 from stopkit.statistics import Statistics
 from stopkit_engines.batch.text import TextStream
 
@@ -23,6 +23,8 @@ class BatchSequence:
     cramped: bool
     """Whether the context limits `room`, and not the user."""
     stream: TextStream
+    processors: Sequence[Processor] = ()
+    """What is applied to its logits, those of the model's own included."""
     continuation: Continuation = field(default_factory=Continuation)
     nonfinite_drafts: int = 0
     """Draft steps that were cut because the logits were NaN or infinite."""
@@ -94,18 +96,27 @@ def _between(begin: Statistics, end: Statistics) -> Statistics:
 
 
 def open_sequences(
-    prompts: Sequence[Sequence[int]], options: GenerationOptions, tokenizer: Any | None, context: int
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    tokenizer: Any | None,
+    context: int,
+    processors: Callable[[Sequence[int], int], Sequence[Processor]] = lambda prompt, room: (),
 ) -> list[BatchSequence]:
-    """A sequence for each of `prompts`, which are token ids. Raises InputError for stop strings without a tokenizer."""
+    """A sequence for each of `prompts`, which are token ids; `processors(prompt, room)` change its logits.
+
+    Raises InputError for stop strings without a tokenizer.
+    """
     if options.stop and tokenizer is None:
         raise InputError("generate.stop: stop strings need a tokenizer, and this engine was given none.")
+    rooms = [min(options.max_new_tokens, context - len(prompt)) for prompt in prompts]
     return [
         BatchSequence(
             index=index,
             prompt=prompt,
-            room=min(options.max_new_tokens, context - len(prompt)),
+            room=room,
+            processors=processors(prompt, room),
             cramped=context - len(prompt) < options.max_new_tokens,
             stream=TextStream(tokenizer, options.stop),
         )
-        for index, prompt in enumerate(prompts)
+        for index, (prompt, room) in enumerate(zip(prompts, rooms, strict=True))
     ]

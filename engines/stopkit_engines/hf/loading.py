@@ -93,7 +93,7 @@ def end_of_sequence(model: Any) -> Sequence[int]:
     ids = getattr(generation, "eos_token_id", None)
     if ids is None:
         ids = getattr(model.config, "eos_token_id", None)
-    return () if ids is None else [ids] if isinstance(ids, int) else list(ids)
+    return [] if ids is None else torch.as_tensor(ids).flatten().tolist()
 
 
 def fingerprint(model: Any) -> dict[str, str]:
