@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stopkit.conditions import conditions as current_conditions
+from stopkit.errors import printable
 from stopkit.statistics import Statistics
 
 Row = Mapping[str, Any]
@@ -85,7 +86,7 @@ def table(rows: Sequence[Row], columns: Sequence[Column], *sections: str) -> Tab
         section = ", ".join(f"{key.replace('_', ' ')} {row[key]:.4g}" for key in sections)
         if section != before:
             grid.add_row(Text(section, style="bold"))
-        grid.add_row(*(Text(column.show(row)) for column in columns))
+        grid.add_row(*(Text(printable(column.show(row))) for column in columns))
         before = section
     return grid
 
@@ -99,10 +100,23 @@ def summary(stats: Statistics) -> str:
     )
 
 
+class Terminal(Console):
+    """A console on which text of models and files cannot move the cursor, or worse; in a pipe it stays as it is."""
+
+    def out(self, *objects: Any, **options: Any) -> None:
+        super().out(*map(self._safe, objects), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(self._safe, objects), **options)
+
+    def _safe(self, shown: Any) -> Any:
+        return printable(shown) if isinstance(shown, str) and self.is_terminal else shown
+
+
 def console(stderr: bool = False) -> Console:
     """A console that folds nothing to eighty columns when it writes to a file. Obeys NO_COLOR."""
-    screen = Console(stderr=stderr, highlight=False, markup=False)
-    return screen if screen.is_terminal else Console(stderr=stderr, highlight=False, markup=False, width=WIDTH)
+    screen = Terminal(stderr=stderr, highlight=False, markup=False)
+    return screen if screen.is_terminal else Terminal(stderr=stderr, highlight=False, markup=False, width=WIDTH)
 
 
 def write_json(path: str, conditions: Row, rows: Sequence[Row]) -> None:

@@ -3,11 +3,14 @@
 Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted.
 """
 
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn, Self
 
 import click
 
@@ -16,6 +19,7 @@ from stopkit.errors import InputError, StopkitError, one_line, printable
 COMMANDS = "stopkit.commands"
 """The entry-point group of commands that other packages offer."""
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _debug_option() -> click.Option:
@@ -69,15 +73,41 @@ class App(Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Run and exit; an error becomes lines on standard error and an exit code."""
         arguments = list(sys.argv[1:] if args is None else args)
+        interrupts = _Interrupts()
         try:
-            code = super().main(arguments, *rest, **extra | {"standalone_mode": False})
-        except (Exception, KeyboardInterrupt) as error:
+            with interrupts:
+                code = super().main(arguments, *rest, **extra | {"standalone_mode": False})
+        except (Exception, KeyboardInterrupt) as raised:
+            error = KeyboardInterrupt() if interrupts.came else raised
             if "--debug" in arguments:
                 traceback.print_exception(error)
             lines, code = explain(error)
             for line in lines:
                 click.echo(f"error: {printable(line)}", err=True)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Interrupts:
+    """Within it SIGINT and SIGTERM, with which clusters and containers end a job, raise KeyboardInterrupt.
+
+    `came` tells whether one of them did: some libraries turn an interrupt of their imports into other errors.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> Self:
+        here = threading.current_thread() is threading.main_thread()  # which alone can be asked
+        self._before = {number: signal.signal(number, self._interrupt) for number in SIGNALS} if here else {}
+        return self
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def explain(error: BaseException) -> tuple[list[str], int]:

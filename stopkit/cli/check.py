@@ -10,6 +10,7 @@ import click
 
 from stopkit.cli.app import Command
 from stopkit.cli.options import json_option, quiet
+from stopkit.cli.outputs import save
 
 if TYPE_CHECKING:
     from stopkit.testing.checks import Check, Result
@@ -49,8 +50,9 @@ def check(kind: str, examples: int | None, json_file: str | None) -> None:
     finally:
         if done and json_file != "-":
             console().print(table(_rows(checks, done), columns))
-        if done and json_file:
-            write_json(json_file, conditions(subject=kind, examples=most), _rows(checks[: len(done)], done))
+        if done:
+            rows = _rows(checks[: len(done)], done)
+            save((json_file, lambda place: write_json(place, conditions(subject=kind, examples=most), rows)))
     failed = [result for result in done if not result.good]
     if json_file != "-":
         for result in failed:

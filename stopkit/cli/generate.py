@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options, writable
+from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options
+from stopkit.cli.outputs import output_option, save
 
 if TYPE_CHECKING:
     from stopkit.generation import GenerationResult, InForce
@@ -37,7 +38,7 @@ REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
 )
 @click.option("--show-origin", is_flag=True, help="Show which tokens the draft proposed and which the target added.")
 @click.option("--load-state", type=FILE, help="Begin with what the policy had learned, from a file.")
-@click.option("--save-state", type=FILE, callback=writable, help="Keep what the policy has learned in a file.")
+@output_option("--save-state", holds="state", type=FILE, help="Keep what the policy has learned in a file.")
 @json_option
 def generate(
     prompt: str | None,
@@ -83,12 +84,12 @@ def generate(
         click.echo(summary(result.stats), err=True)
         for line in _in_force(result.in_force, fixed):
             click.echo(line, err=True)
-        if save_state:
-            state_file.save_state(save_state, chosen.policy, result.state)
-        if json_file:
-            name = policy or (str(config) if config else chosen.policy.kind)
-            completed = rows(name, chosen.engine, chosen.generation, batch_size, batch, result)
-            write_json(json_file, conditions(**chosen.as_dict()), completed)
+        name = policy or (str(config) if config else chosen.policy.kind)
+        completed = rows(name, chosen.engine, chosen.generation, batch_size, batch, result)
+        save(
+            (save_state, lambda place: state_file.save_state(place, chosen.policy, result.state)),
+            (json_file, lambda place: write_json(place, conditions(**chosen.as_dict()), completed)),
+        )
 
     try:
         result = complete(chosen.engine, chosen.policy, batch, chosen.generation, screen.write, state, batch_size)

@@ -4,6 +4,7 @@ import time
 
 from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
+from stopkit.cli.outputs import save
 from stopkit.cli.progress import progress_bar
 from stopkit.compare import Comparison, Repeat, outside_forwards
 from stopkit.conditions import conditions
@@ -57,4 +58,4 @@ def _report(comparison: Comparison, config: Config, done: list[Repeat], json_fil
             "temperatures": list(comparison.temperatures),
             "prompts": len(comparison.prompts),
         }
-        write_json(json_file, conditions(**asked), rows)
+        save((json_file, lambda place: write_json(place, conditions(**asked), rows)))

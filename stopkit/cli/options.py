@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from pydantic import BaseModel
 
+from stopkit.cli.outputs import force_option, output_option
 from stopkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,15 +93,15 @@ def options_of(fields: type[BaseModel], *names: str) -> Callable[[Function], Fun
 
 
 def json_option(function: Function) -> Function:
-    """`--json FILE`."""
-    option: Callable[[Function], Function] = click.option(
+    """`--json FILE`, and `--force`."""
+    option = output_option(
         "--json",
         "json_file",
+        holds="results",
         metavar="FILE",
-        callback=writable,
         help="Write conditions and rows as one JSON object; - is standard output.",
     )
-    return option(function)
+    return force_option(option(function))
 
 
 def load(
@@ -146,10 +147,3 @@ def _apply(options: tuple[Callable[[Any], Any], ...], function: Function) -> Fun
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse a place that cannot be written to before any work is done."""
-    if value not in (None, "-") and not Path(str(value)).absolute().parent.is_dir():
-        raise click.BadParameter(f"{value}: its folder does not exist.", context, parameter)
-    return value

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, writable
+from stopkit.cli.options import json_option
+from stopkit.cli.outputs import output_option, save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ FILE = click.Path(path_type=Path)
 @click.command(cls=Command)
 @click.argument("kind")
 @click.option("--trace", "path", type=FILE, required=True, metavar="TRACE", help="The recording to tune on.")
-@click.option("--out", type=FILE, default=Path("tuned.toml"), show_default=True, callback=writable, help="Config file.")
+@output_option(
+    "--out", holds="config", type=FILE, default=Path("tuned.toml"), show_default=True, help="Config file to write."
+)
 @click.option("--trials", type=click.IntRange(min=1), default=100, show_default=True, help="Trials altogether.")
 @click.option("--fields", metavar="A,B,…", help="Search these fields alone; a table's name stands for its fields.")
 @click.option(
@@ -61,7 +64,7 @@ def tune(
     from stopkit.cli.progress import progress_bar
     from stopkit.trace.comparison import named
     from stopkit.trace.space import space
-    from stopkit.trace.tuning import Tuning, best_policy
+    from stopkit.trace.tuning import Tuning, best_policy, done
 
     trace = opened(path, max_new_tokens, sequences)
     (policy,) = named(trace, [kind]).values()
@@ -71,12 +74,12 @@ def tune(
     study = tuning.study(storage or f"sqlite:///{out.with_suffix('.study.db')}", seeded=storage is None)
     try:
         with progress_bar("searching", trials, MofNCompleteColumn(), TimeElapsedColumn()) as update:
-            tuning.run(study, trials, lambda done, best: update(completed=done, description=f"best {best:.3f}"))
+            tuning.run(study, trials, lambda count, best: update(completed=count, description=f"best {best:.3f}"))
     finally:
         tuned = best_policy(tuning, study)
         if tuned is not None:
             _write(out, tuned, tuning)
-            _report(tuning, kind, out, tuned, len(study.trials), json_file)
+            _report(tuning, kind, out, tuned, done(study), json_file)
 
 
 def _write(out: Path, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
@@ -86,7 +89,7 @@ def _write(out: Path, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
 
     block = {"policy": without_unset(as_block(tuned))}
     comment = f"# Tuned by `stopkit tune` on {len(tuning.parts[0].sequences)} sequences of {tuning.trace.path}.\n"
-    out.write_text(comment + tomli_w.dumps(block), encoding="utf-8")
+    save((out, lambda place: Path(place).write_text(comment + tomli_w.dumps(block), encoding="utf-8")))
 
 
 def _report(
@@ -101,6 +104,7 @@ def _report(
     tuned_on, judged_by = tuning.parts
     comparison = TraceComparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
     rows = comparison.rows(dict(comparison.replays()))
+    defaults_win = tuning.score(tuned, judged_by) < tuning.score(tuning.space.policy, judged_by)
     if json_file != "-":
         screen = console()
         screen.print(table(rows, REPLAY, "draft_cost", "verify_cost"))
@@ -112,14 +116,17 @@ def _report(
             )
         for field, reason in tuning.space.skipped.items():
             screen.print(f"Not searched: {field} {reason}.")
+        if defaults_win:
+            screen.print("The policy as it was wins on the held-out sequences: do not use the tuned one.")
         screen.print(f"Trials: {trials}. Wrote {out}.")
     if json_file:
         asked = {
             "policy": {kind: as_block(tuning.space.policy), str(out): as_block(tuned)},
             "fields": [choice.name for choice in tuning.space.choices],
             "trials": trials,
+            "defaults_win": defaults_win,
             "held_out": list(judged_by.sequences),
             "trace": {"path": tuning.trace.path, **tuning.trace.metadata.model_dump(mode="json")},
             "costs": [costs.model_dump() for costs in tuning.costs],
         }
-        write_json(json_file, conditions(**asked), rows)
+        save((json_file, lambda place: write_json(place, conditions(**asked), rows)))

@@ -17,7 +17,7 @@ import optuna
 import torch
 
 from stopkit.costs import FixedCosts
-from stopkit.errors import InputError
+from stopkit.errors import InputError, one_line, shown
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.trace.replay import replay
@@ -84,10 +84,13 @@ class Tuning:
             )
             begun = len(study.trials)
         except Exception as error:  # every storage has errors of its own
-            reason = " ".join(str(error).split()).partition(" (Background")[0].rstrip(".")
-            raise InputError(f"--storage: {storage!r} cannot be opened: {reason}.") from None
+            reason = one_line(str(error).partition(" (Background")[0]).rstrip(".")
+            raise InputError(f"--storage: {shown(storage)} cannot be opened: {reason}.") from None
         study.sampler = optuna.samplers.TPESampler(seed=self.seed + begun if seeded else None)
-        study.enqueue_trial({choice.name: choice.default for choice in self.space.choices}, skip_if_exists=True)
+        defaults = {choice.name: choice.default for choice in self.space.choices}
+        tried = study.get_trials(deepcopy=False, states=(*DONE, optuna.trial.TrialState.WAITING))
+        if not any({**trial.system_attrs.get("fixed_params", {}), **trial.params} == defaults for trial in tried):
+            study.enqueue_trial(defaults)  # it was never begun, or what began it was killed
         return study
 
     def run(self, study: optuna.Study, trials: int, tick: Callable[[int, float], None]) -> None:
@@ -102,11 +105,16 @@ class Tuning:
                 raise optuna.TrialPruned(str(error)) from None
             return self.score(policy, tuned_on)
 
-        while (done := len(study.get_trials(deepcopy=False, states=DONE))) < trials:
-            tick(done, best_value(study))
+        while (count := done(study)) < trials:
+            tick(count, best_value(study))
             with _quiet():
                 study.optimize(objective, n_trials=1)
-        tick(done, best_value(study))
+        tick(count, best_value(study))
+
+
+def done(study: optuna.Study) -> int:
+    """Trials that came to an end; those of machines that were killed are not among them."""
+    return len(study.get_trials(deepcopy=False, states=DONE))
 
 
 def best_value(study: optuna.Study) -> float:

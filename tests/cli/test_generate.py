@@ -69,6 +69,7 @@ def test_json_is_all_there_is_on_standard_output(run: Run, models: list[str]) ->
     (row,) = document["rows"]
     assert set(row) == set(Statistics().as_dict()) | {
         "policy", "engine", "temperature", "batch_size", "speedup", "prompt", "text", "token_ids", "finish_reason",
+        "sampling", "processors", "undone",
     }  # fmt: skip
     assert (row["policy"], row["engine"], row["batch_size"], row["speedup"]) == ("static:length=2", "eager", 1, None)
     assert (row["prompt"], row["tokens"], row["finish_reason"]) == ("def", 6, "length")

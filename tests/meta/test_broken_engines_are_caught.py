@@ -78,7 +78,7 @@ def draws_by_itself_in_secret(patch: pytest.MonkeyPatch) -> None:
 
     def wrong(self: Any, request: Any) -> Any:
         made = start(self, request)
-        made._random = SeededRandomSource(range(made.sequence_count), made.device)
+        made._coupling = coupling.Maximal(SeededRandomSource(range(made.sequence_count), made.device))
         return made
 
     patch.setattr(EagerEngine, "start", wrong)

@@ -6,13 +6,15 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import options_of, writable
+from stopkit.cli.options import options_of
+from stopkit.cli.outputs import force_option, output_option, save
 from stopkit_policies.head.recipe import HeadRecipe
 
 
 @click.command("train-head", cls=Command)
 @click.option("--trace", required=True, type=click.Path(path_type=Path), help="Trace with hidden states.")
-@click.option("--out", required=True, callback=writable, metavar="FILE", help="File to write, NAME.safetensors.")
+@output_option("--out", holds="head", required=True, metavar="FILE", help="File to write, NAME.safetensors.")
+@force_option
 @options_of(HeadRecipe)
 def train_head(trace: Path, out: str, **options: Any) -> None:
     """Train the head of the policy acceptance_head.
@@ -35,7 +37,7 @@ def train_head(trace: Path, out: str, **options: Any) -> None:
         click.echo(f"epoch {epoch.number} of {recipe.epochs}: {line}", err=True)
 
     trained = training.train_head(Trace.open(trace, hidden_state=True), recipe, say)
-    save_head(trained.head, trained.card, Path(out))
+    save((out, lambda place: save_head(trained.head, trained.card, Path(place))))
     best = trained.card["best"]
     click.echo(
         f"{out}: held-out loss {best['validation_loss']:.4f} after pass {best['number']}; the best constant has "

@@ -1,24 +1,20 @@
 """`stopkit trace record`: what the target says, and what the draft would have proposed from everywhere in it."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import drawing_options, load, model_options, writable
+from stopkit.cli.options import drawing_options, load, model_options
+from stopkit.cli.outputs import require_place
 
 FILE = click.Path(path_type=Path)
 DEFAULT_PROMPTS = 4
 
 
 def _trace_file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-    writable(context, parameter, str(value))
+    require_place(value, "trace", forced=True, context=context, parameter=parameter)
     if value.suffix != ".parquet":
         raise click.BadParameter(f"{value}: a trace's name ends in .parquet.", context, parameter)
     return value
@@ -88,24 +84,7 @@ def record(
         shard=Shard.parse(shard, "--shard"),
     )
     try:
-        with _terminable(), watch(out) as (begin, tick):
+        with watch(out) as (begin, tick):
             recording.run(out, resume, begin, tick)
     except InputError as error:
         raise whole.place(error) from None
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM, with which clusters end a job, interrupt like Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # which alone can be asked
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -7,6 +7,7 @@ import click
 
 from stopkit.cli.app import Command
 from stopkit.cli.options import json_option
+from stopkit.cli.outputs import save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def _report(
             "tokens": trace.tokens,
             "costs": [costs.model_dump() for costs in comparison.costs],
         }
-        write_json(json_file, conditions(**asked), rows)
+        save((json_file, lambda place: write_json(place, conditions(**asked), rows)))

@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import writable
+from stopkit.cli.outputs import force_option, output_option, save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
 
 @click.command(cls=Command)
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
-@click.option("--out", required=True, callback=writable, metavar="FILE", help="The page to write, NAME.html.")
+@output_option("--out", holds="page", required=True, metavar="FILE", help="The page to write, NAME.html.")
+@force_option
 @click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
 @cost_options
 def report(
@@ -43,7 +44,7 @@ def report(
         update(total=len(chosen) + 1 + steps(study))
         asked = {"trace": path.name, "tokens": trace.tokens, "sequences": len(trace.sequences), "left_out": left_out}
         html = page(study, conditions(**asked), tick)
-    Path(out).write_text(html, encoding="utf-8")
+    save((out, lambda place: Path(place).write_text(html, encoding="utf-8")))
     click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(html.encode()) / 1e6:.2f} MB.")
     for kind, reason in left_out.items():
         click.echo(f"Left out: {kind}: {reason}.")

@@ -60,6 +60,7 @@ def page(study: Study, conditions: Mapping[str, Any], tick: Tick = lambda name, 
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
+        "<meta name='generator' content='stopkit'>"
         f"<title>{title}</title><style>{style}</style></head><body>{''.join(body)}</body></html>\n"
     )
 
