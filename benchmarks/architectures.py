@@ -202,13 +202,13 @@ def tiny(
     return random_model(tiny_config(model_type, variant or {}, ids or {}), seed)
 
 
-def random_model(config: Any, seed: int) -> Any:
-    """A model of `config` with large random weights."""
+def random_model(config: Any, seed: int, like: Any = None) -> Any:
+    """A model of `config`, of the class `like` if one is given, with large random weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).eval().float()
+    model = (like(config) if like else AutoModelForCausalLM.from_config(config)).eval().float()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -241,7 +241,7 @@ def _tiny_fields(config: Any, sizes: dict[str, Any], ids: dict[str, int]) -> dic
     for name, value in known.items():
         if isinstance(value, dict) and hasattr(getattr(config, name, None), "to_dict"):
             fields[name] = _tiny_fields(getattr(config, name), sizes, ids)
-        elif name in sizes and ((isinstance(value, int) and not isinstance(value, bool)) or name == "sliding_window"):
+        elif name in sizes and (value is None or (isinstance(value, int) and not isinstance(value, bool))):
             fields[name] = sizes[name]
         elif name in IDS:
             fields[name] = ids.get(name)
@@ -256,6 +256,13 @@ def _tiny_fields(config: Any, sizes: dict[str, Any], ids: dict[str, int]) -> dic
 
 EXTRA: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "gemma3n_text": {
+        "num_hidden_layers": 6,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 3,
+        "activation_sparsity_pattern": [0.0] * 6,
+        "intermediate_size": [32] * 6,
+    },
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_expand": 2},
@@ -292,9 +299,9 @@ def differences(model: Any, right: list[list[list[int]]]) -> Iterator[str]:
     with torch.no_grad():
         for weight in noisy.parameters():
             weight.add_(0.02 * torch.randn_like(weight))
-    drafts = {"itself": model, "a noisy copy": noisy, "another": random_model(model.config, seed=2)}
+    drafts = {"itself": model, "a noisy copy": noisy, "another": random_model(model.config, seed=2, like=type(model))}
     for name, draft in drafts.items():
-        engine = EagerEngine.from_models(model, draft)
+        engine = EagerEngine.from_models(model, draft, penalties=False)
         for prompts in ([0], [1], [0, 1]):
             given = [list(PROMPTS[index]) for index in prompts]
             said = engine.generate(given, policy="static:length=3", max_new_tokens=COUNT, temperature=0).tokens
@@ -324,10 +331,61 @@ def write(found: list[Finding]) -> None:
     import torch
     import transformers
 
-    counts = Counter(finding.outcome for finding in found)
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
     rows = [finding._asdict() for finding in found]
+    counts = Counter(finding.outcome for finding in found)
     RESULTS.write_text(json.dumps({"conditions": versions, "counts": counts, "models": rows}, indent=1) + "\n")
+    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page of the documentation."""
+    models, counts = results["models"], results["counts"]
+    versions = " and ".join(f"{name} {version}" for name, version in results["conditions"].items())
+    lines = [PREFACE.format(versions=versions, **{name.replace(" ", "_"): counts.get(name, 0) for name in OUTCOMES})]
+    lines += ["| model type | class | runs as |", "|---|---|---|"]
+    lines += [
+        f"| `{row['model_type']}` | `{row['model']}` | {row['way']} |" for row in models if row["outcome"] == "equal"
+    ]
+    for outcome, title in (("different", "Different"), ("an exception", "An exception"), ("refused", "Refused")):
+        if chosen := [row for row in models if row["outcome"] == outcome]:
+            lines += ["", f"## {title}", "", "| model type | class | why |", "|---|---|---|"]
+            lines += [f"| `{row['model_type']}` | `{row['model']}` | {_cell(row['detail'])} |" for row in chosen]
+    untried = ", ".join(f"`{row['model_type']}`" for row in models if row["outcome"] == "not tried")
+    lines += ["", "## Not tried", "", f"No tiny model of these was built: {untried}." if untried else "None."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    reason = text.partition("without one: ")[2] or text.partition("cannot be used: ")[2] or text
+    return reason.replace("|", "\\|").replace("<", "&lt;")
+
+
+OUTCOMES = ("equal", "refused", "different", "an exception", "not tried")
+PREFACE = """# Which models work
+
+The engine `eager` tries every model when it gets it, by a few short forwards: does it say with its cache what it says
+without, with rows of different length, with blocks that are rejected and rolled back? It is then run in the fastest way
+in which it does:
+
+* **ragged rows**: any number of sequences beside each other. Full attention, sliding windows and chunks.
+* **one row**: one sequence at a time, with the model's own cache; further prompts wait. Models that make their own
+  masks or positions (alibi, GPT-Neo, decoders of BART's kind), and recurrent or hybrid ones, whose state is kept from
+  before the block and which see accepted tokens again after a rejection.
+* **one row, token by token**: recurrent models that go on from a state by single tokens only. Exact, and no faster than
+  without drafting.
+
+A model that is exact in none of these is refused, in one line. `stopkit check eager --target MODEL` tells in advance.
+A recording needs models that run with ragged rows.
+
+This table is made by `python benchmarks/architectures.py`, with {versions}: each class of causal language
+models, tiny and with random weights, decodes greedily alone and in a ragged batch, with blocks that are accepted,
+rejected and partly accepted, and every token is compared with that of plain forwards over whole sequences. {equal} are
+equal, {refused} refused, {different} silently different, {an_exception} raised another exception; of {not_tried} no
+tiny model was built.
+
+## Equal
+"""
 
 
 if __name__ == "__main__":

@@ -47,6 +47,13 @@ class Engine(Kind, ABC):
         """Serve a request that has been validated."""
         return self._generation(policy, request).run()
 
+    def trial_of_models(self) -> dict[str, str]:
+        """Try the engine's models, and tell by the names of their fields how each is run.
+
+        Raises InputError if one of them cannot be run exactly, or if the engine has no trial.
+        """
+        raise InputError(f"engine.kind: {self.kind} has no trial of its models.")
+
     def padding(self) -> int | None:
         """The token that pads prompts, if there is one."""
         return None

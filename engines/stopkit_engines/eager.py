@@ -108,6 +108,10 @@ class EagerEngine(Engine, Recorder):
         ways = {name: served(model, f"engine.{name}", self.trial) for name, model in models.items()}
         return Models(target, draft, tokenizer, ways)
 
+    def trial_of_models(self) -> dict[str, str]:
+        forced = self.model_copy(update={"trial": "always"})
+        return {name: each.way.name for name, each in forced._load().served.items()}
+
     def padding(self) -> int | None:
         known = (self.models.tokenizer, self.models.target.config.get_text_config())
         pads = (getattr(each, "pad_token_id", None) for each in known if each is not None)

@@ -18,23 +18,29 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("kind")
+@click.option("--target", metavar="MODEL", help="Try this model in the engine, instead of checking the engine.")
+@click.option("--draft", metavar="MODEL", help="Try it with this draft model.")
 @click.option("--examples", type=click.IntRange(min=1), metavar="N", help="Most examples of a check; 40 if not given.")
 @json_option
-def check(kind: str, examples: int | None, json_file: str | None) -> None:
+def check(kind: str, target: str | None, draft: str | None, examples: int | None, json_file: str | None) -> None:
     """Check that a policy or an engine keeps its promises.
 
     KIND is a policy (KIND, KIND:field=value or a config file) or the kind of an engine. A check tries examples, the
-    same ones every time; if it fails, the smallest that makes it fail is shown. An engine is given small models.
+    same ones every time; if it fails, the smallest that makes it fail is shown. An engine is given small models; with
+    --target it is tried whether it can run your own ones exactly.
     """
     from rich.live import Live
 
     from stopkit.conditions import conditions
     from stopkit.errors import StopkitError
-    from stopkit.tables import Column, console, table, text, write_json
+    from stopkit.tables import Column, console, show_table, table, text, write_json
     from stopkit.testing.checks import EXAMPLES
     from stopkit.testing.kit import results
 
     quiet()
+    if target or draft:
+        show_table(_tried(kind, target, draft), (text("model", "model"), text("runs as", "way")), json_file)
+        return
     subject, checks = _subject(kind)
     most = examples or EXAMPLES
     done: list[Result] = []
@@ -59,6 +65,17 @@ def check(kind: str, examples: int | None, json_file: str | None) -> None:
             console().print(f"\n{result}", soft_wrap=True)
     if failed:
         raise StopkitError(f"{kind}: {len(failed)} of {len(done)} checks failed.")
+
+
+def _tried(kind: str, target: str | None, draft: str | None) -> list[dict[str, str]]:
+    """How an engine of this kind runs the models."""
+    from stopkit.config import load_engine
+
+    names = {"target": target, "draft": draft}
+    engine = load_engine({"kind": kind} | {name: reference for name, reference in names.items() if reference})
+    return [
+        {"model": f"{field}: {getattr(engine, field)}", "way": way} for field, way in engine.trial_of_models().items()
+    ]
 
 
 def _subject(kind: str) -> "tuple[Any, Sequence[Check]]":

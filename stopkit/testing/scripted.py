@@ -55,6 +55,11 @@ class ScriptedSource(RandomSource):
         script, taken = self._scripts[sequence], self._taken[sequence]
         if len(taken) < len(script):
             outcome = script[len(taken)]
+            if outcome >= len(chances) or not chances[outcome] > 0:
+                raise InputError(
+                    "random: a branch that was seen cannot be taken again, so something decides otherwise in the same "
+                    "situation; is the policy deterministic?"
+                )
         else:
             outcome, *others = [at for at, chance in enumerate(chances) if chance > 0]
             self.alternatives += [(sequence, (*taken, other)) for other in others]

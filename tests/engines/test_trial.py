@@ -139,7 +139,7 @@ def test_served_models_say_what_they_say_without_a_cache(kind: str) -> None:
     model, other = made(name, **fields), made(name, seed=1, **fields)
     wanted = [right(model, prompt) for prompt in PROMPTS]
     for draft in (other, model):
-        engine = EagerEngine.from_models(model, draft)
+        engine = EagerEngine.from_models(model, draft, penalties=False)
         assert engine.models.served["target"].way.name == way
         for batch_size in (1, 2):
             options = {"max_new_tokens": COUNT, "temperature": 0, "batch_size": batch_size}

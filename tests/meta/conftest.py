@@ -8,4 +8,4 @@ from stopkit_engines.hf import trial
 @pytest.fixture(autouse=True)
 def _untried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "_known", {})
-    monkeypatch.setattr(trial, "_tried", lambda model, where: trial.WAYS[0])
+    monkeypatch.setattr(trial, "_tried", lambda model, where, plan: trial.WAYS[0])

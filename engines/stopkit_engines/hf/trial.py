@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from stopkit.errors import InputError, one_line
 from stopkit_engines.batch.runner import Runner
 from stopkit_engines.hf.cached_model import CachedModel, keeps_whole
-from stopkit_engines.hf.forward import Forward, vocabulary_size
+from stopkit_engines.hf.forward import Forward, context_length, vocabulary_size
 from stopkit_engines.hf.single_row import SingleRow, SteppedRow
 from stopkit_engines.hf.windows import narrowed
 
@@ -25,10 +25,31 @@ Trial = Literal["once", "always", "never"]
 
 WINDOW = 3
 """Windows and chunks are this narrow during the trial, so that a dozen tokens are past them."""
-LENGTHS = (6, 3)
-"""Tokens of the prompts, one a row."""
-BLOCK = 3
-"""Tokens of a block."""
+
+
+class Plan(NamedTuple):
+    """What a trial runs: prompts, then a block of which one token is accepted, one of which none is, and one of which
+    all are, then a single token.
+    """
+
+    lengths: tuple[int, ...]
+    """Tokens of the prompts, one a row."""
+    block: int
+    """Tokens of a block."""
+
+    @property
+    def accepted(self) -> tuple[int, ...]:
+        """How many tokens of each block are."""
+        return 1, 0, self.block
+
+    @property
+    def total(self) -> int:
+        """Tokens of the longest row in the end."""
+        return max(self.lengths) + sum(1 + accepted for accepted in self.accepted) + 1
+
+
+PLANS = (Plan((6, 3), block=3), Plan((2, 1), block=1))
+"""The longer one, and one for models of a short context."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +98,11 @@ def served(model: Any, where: str, trial: Trial = "once") -> Served:
     """
     with _lock:
         key = _identity(model)
-        if trial == "never" and key not in _known:
+        plan = next((plan for plan in PLANS if plan.total <= context_length(model)), None)
+        if (trial == "never" or plan is None) and key not in _known:
             return Served(model, WAYS[0] if keeps_whole(model.config.get_text_config()) else WAYS[1])
         if trial == "always" or key not in _known:
-            _known[key] = _tried(model, where)
+            _known[key] = _tried(model, where, plan or PLANS[0])
         return Served(model, _known[key])
 
 
@@ -90,12 +112,12 @@ def _identity(model: Any) -> tuple[Any, ...]:
 
 
 @torch.inference_mode()
-def _tried(model: Any, where: str) -> Way:
+def _tried(model: Any, where: str, plan: Plan) -> Way:
     reasons = []
     config = model.config.get_text_config()
     with narrowed(config, WINDOW):
         try:
-            expected = _Reference(model)
+            expected = _Reference(model, plan)
         except Exception as error:
             raise InputError(f"{where}: {_named(model)} cannot be used: {_short(error)}.") from error
         for way in WAYS:
@@ -114,22 +136,21 @@ def _tried(model: Any, where: str) -> Way:
 class _Reference:
     """What a model says without a cache, and how much of that is rounding."""
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        generator = torch.Generator().manual_seed(0)
-        length = max(LENGTHS) + 2 * (BLOCK + 1)
+    def __init__(self, model: Any, plan: Plan = PLANS[0]) -> None:
+        self._model, self.plan = model, plan
+        rows, generator = len(plan.lengths), torch.Generator().manual_seed(0)
         padding = getattr(model.config.get_text_config(), "pad_token_id", None)
         usable = [token for token in range(min(vocabulary_size(model), 1000)) if token != padding] or [0]
-        drawn = torch.randint(len(usable), (2 * len(LENGTHS), length), generator=generator)
+        drawn = torch.randint(len(usable), (2 * rows, plan.total), generator=generator)
         tokens = torch.tensor(usable)[drawn].to(model.device)
-        self.tokens, self.rejected = tokens[: len(LENGTHS)], tokens[len(LENGTHS) :]
+        self.tokens, self.rejected = tokens[:rows], tokens[rows:]
         """[B, L]: what is said, and tokens that are proposed in its place and rejected."""
         self.logits = [self(row) for row in self.tokens]
         whole = torch.cat(self.logits)
         # A row beside another, and a shorter row, differ from it by rounding alone.
         beside = self._plain(self.tokens)
-        shorter = self(self.tokens[0, : LENGTHS[0]])
-        ahead = float((shorter - self.logits[0][: LENGTHS[0]]).abs().max())
+        shorter = self(self.tokens[0, : plan.lengths[0]])
+        ahead = float((shorter - self.logits[0][: plan.lengths[0]]).abs().max())
         noise = max(ahead, float((beside - torch.stack(self.logits)).abs().max()))
         spread = float((whole.amax(-1) - whole.amin(-1)).max())
         eps = torch.finfo(model.dtype).eps
@@ -154,7 +175,7 @@ def _require_equal(model: Any, way: Way, expected: _Reference) -> None:
         raise Differs("it keeps a state that cannot be rolled back row by row")
     if Forward(model, 1).cache_argument is None:
         raise Differs("its forward takes no cache")
-    _Run(model, way, expected, len(LENGTHS) if way.ragged else 1).through()
+    _Run(model, way, expected, len(expected.plan.lengths) if way.ragged else 1).through()
 
 
 class _Run:
@@ -162,13 +183,13 @@ class _Run:
 
     def __init__(self, model: Any, way: Way, expected: _Reference, rows: int) -> None:
         self._tokens, self._rejected, self._expected = expected.tokens[:rows], expected.rejected[:rows], expected
-        self._length = torch.tensor(LENGTHS[:rows], device=self._tokens.device)
+        self._length = torch.tensor(expected.plan.lengths[:rows], device=self._tokens.device)
         vocabulary, capacity = expected.logits[0].shape[-1], self._tokens.shape[1]
         self._runner = way.runner(model, vocabulary, rows, capacity, self._tokens.device)
 
     def through(self) -> None:
         self._see(self._length, keep=1, what="after the prompt")
-        for accepted in (1, 0, BLOCK):
+        for accepted in self._expected.plan.accepted:
             self._block(accepted)
         self._see(self._length + 1, keep=1, what="after a single token")
 
@@ -177,7 +198,8 @@ class _Run:
         right, places = self._tokens.clone(), torch.arange(self._tokens.shape[1], device=self._tokens.device)
         wrong = places >= (self._length + 1 + accepted).unsqueeze(1)
         self._tokens = self._rejected.where(wrong, right)
-        self._see(self._length + 1 + BLOCK, keep=1 + BLOCK, what=f"in a block of which {accepted} are accepted")
+        width = 1 + self._expected.plan.block
+        self._see(self._length + width, keep=width, what=f"in a block of which {accepted} are accepted")
         self._tokens = right
         self._length = self._length + 1 + accepted
         self._runner.rewind(self._length)
