@@ -1,24 +1,28 @@
 """What a policy learned, in a file: safetensors, with the policy that it belongs to."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from stopkit.errors import InputError
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.state import State
 
-FORMAT = "stopkit state 1"
+FORMAT = "stopkit state 2"
 
 
 def save_state(path: str | Path, policy: StoppingPolicy, state: State) -> None:
     """Write `state`; the file replaces an older one whole, or not at all. Raises InputError if it cannot be written."""
     tensors = {name: value.detach().cpu().clone() for name, value in state.flat().items()}
-    metadata = {"format": FORMAT, "policy": json.dumps(as_block(policy))}
+    block = json.dumps(as_block(policy))
+    metadata = {"format": FORMAT, "policy": block, "hash": _hash(block, tensors)}
     unfinished = Path(f"{path}.unfinished")
     try:
         save_file(tensors, unfinished, metadata)
@@ -42,9 +46,24 @@ def load_state(path: str | Path, policy: StoppingPolicy) -> State:
     except SafetensorError:
         raise InputError(f"{path}: is not a whole safetensors file.") from None
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: is not the state of a policy; --save-state writes one.")
-    saved = json.loads(metadata["policy"])
+        raise InputError(f"{path}: is not the state of a policy that this version can read; --save-state writes one.")
+    block = metadata.get("policy", "")
+    if metadata.get("hash") != _hash(block, tensors):
+        raise InputError(f"{path}: is damaged: what it holds is not what was saved.")
     like = policy.init(1, torch.device("cpu"))
-    if saved["kind"] != policy.kind or tensors.keys() != like.flat().keys():
-        raise InputError(f"{path}: is the state of {json.dumps(saved)}, which {policy!r} cannot go on from.")
+    if json.loads(block)["kind"] != policy.kind or _forms(tensors) != _forms(like.flat()):
+        raise InputError(f"{path}: is the state of {block}, which {policy!r} cannot go on from.")
     return like.filled(tensors)
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    """What the values must have in common to go on; the number of rows may differ."""
+    return {name: (value.dtype, value.shape[1:]) for name, value in tensors.items()}
+
+
+def _hash(block: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(block.encode(), digest_size=16)
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

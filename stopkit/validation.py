@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from stopkit.errors import InputError, one_line, shown
 
 Model = TypeVar("Model", bound=BaseModel)
-HERE = "\0"
+HERE = "\ue000"
 """Stands for the place of a nested block, which only the block around it knows."""
 KEY = "[key]"
 """Where pydantic means the key of a map and not its value."""

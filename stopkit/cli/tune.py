@@ -104,12 +104,14 @@ def _report(
     tuned_on, judged_by = tuning.parts
     comparison = TraceComparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
     rows = comparison.rows(dict(comparison.replays()))
-    defaults_win = tuning.score(tuned, judged_by) < tuning.score(tuning.space.policy, judged_by)
+    parts = (("held-out", judged_by), ("tuned-on", tuned_on))
+    scores = {name: [tuning.score(policy, part) for policy in (tuning.space.policy, tuned)] for name, part in parts}
+    defaults_win = scores["held-out"][1] < scores["held-out"][0]
     if json_file != "-":
         screen = console()
         screen.print(table(rows, REPLAY, "draft_cost", "verify_cost"))
-        for name, part in (("held-out", judged_by), ("tuned-on", tuned_on)):
-            before, after = (tuning.score(policy, part) for policy in (tuning.space.policy, tuned))
+        for name, part in parts:
+            before, after = scores[name]
             screen.print(
                 f"{len(part.sequences)} {name} sequences: speed-up {after:.3f} tuned, {before:.3f} before "
                 f"({after / before - 1:+.1%}), geometric mean over the costs."

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from stopkit.errors import InputError
-from stopkit.trace.format import COLUMNS, FORMAT, KEY, VERSION, Metadata
+from stopkit.errors import InputError, one_line
+from stopkit.trace.format import COLUMNS, FORMAT, KEY, VERSION, Metadata, hash_of
 
 
 def parts_folder(path: Path) -> Path:
@@ -58,10 +58,14 @@ def read_metadata(file: Path) -> Metadata:
         )
     if missing := [column.name for column in COLUMNS if column.name not in schema.names]:
         raise InputError(f"{file}: is a trace without the columns {', '.join(missing)}; record it again.")
+    recording = document.get("recording")
     try:
-        return Metadata.model_validate(document.get("recording"))
+        metadata = Metadata.model_validate(recording)
     except ValidationError as error:
-        raise InputError(f"{file}: its metadata is damaged: {' '.join(str(error).split())}; record it again.") from None
+        raise InputError(f"{file}: its metadata is damaged: {one_line(error)}; record it again.") from None
+    if document.get("hash", hash_of(recording)) != hash_of(recording):
+        raise InputError(f"{file}: its metadata is damaged: it is not what was written; record it again.")
+    return metadata
 
 
 def recorded_sequences(file: Path) -> set[int]:
@@ -110,8 +114,8 @@ def _document(schema: pa.Schema) -> dict[str, Any]:
 @contextmanager
 def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(file) as opened:
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
             yield opened
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:  # whatever damage leads to
+        reason = one_line(error).rstrip(".")
         raise InputError(f"{file}: is not a whole Parquet file ({reason}); copy or record it again.") from None

@@ -122,6 +122,7 @@ def _write_whole(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> N
         compression="zstd",
         use_dictionary=[field.name for field in schema if field.name not in floats],
         use_byte_stream_split=floats,
+        write_page_checksum=True,
     ) as writer:
         for group in _groups(tables):
             writer.write_table(group)
