@@ -178,11 +178,11 @@ class DraftController:
             signals=now.signals,
             drawn=now.drawn,
         )
-        with self._verb("learn"):
-            self._keep(self.policy.learn(self.state, outcome), self._those(active) if took_part is None else active)
         for sequence, judged, _, *block in zip(self.sequences, *counts, strict=True):
             if judged:
                 sequence.count_block(*block)
+        with self._verb("learn"):
+            self._keep(self.policy.learn(self.state, outcome), self._those(active) if took_part is None else active)
         self._current, self._reads_anew = None, False
 
     # Between rounds.

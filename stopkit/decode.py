@@ -56,6 +56,7 @@ class Generation:
                 drawn, more = decoding.commit(controller.live, controller.drafted)
                 drafting = controller.extend(drawn, more)
         controller.learn(*decoding.verify(controller.drafted))
+        decoding.deliver()
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

@@ -79,6 +79,9 @@ class Decoding(ABC):
     def verify(self, drafted: Tensor) -> Verification:
         """One target forward over the blocks: accept, add a residual or bonus token, rewind the caches."""
 
+    def deliver(self) -> None:  # noqa: B027 – most engines have nobody to tell
+        """Hand on what the round gave, once it has been learned from; whoever is told may raise."""
+
     @abstractmethod
     def result(self, controller: DraftController) -> GenerationResult:
         """What has been produced so far. Can be asked at any time, and changes nothing."""

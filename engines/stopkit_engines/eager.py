@@ -89,7 +89,8 @@ class EagerEngine(Engine, Recorder):
     def models(self) -> Models:
         """The loaded models; the first use loads them."""
         if self._models is None:
-            self._models = self._load()
+            with loading.LOCK:
+                self._models = self._models or self._load()
         return self._models
 
     def _load(self) -> Models:

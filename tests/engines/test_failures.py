@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, ClassVar
 
 import pytest
@@ -152,19 +153,50 @@ def test_reading_an_undeclared_signal(engine: Engine) -> None:
         engine.generate(PROMPTS, Nosy())
 
 
-def test_an_interrupt_carries_what_was_produced(engine: Engine) -> None:
+@pytest.mark.parametrize("stops", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("after", [1, 2, 10])
+def test_a_callback_that_raises_takes_nothing_from_any_row(
+    engine: Engine, stops: type[BaseException], after: int
+) -> None:
+    whole = engine.generate(PROMPTS, "static:length=2", **OPTIONS)
     seen: list[Piece] = []
 
     def interrupt(piece: Piece) -> None:
         seen.append(piece)
-        if len(seen) == 10:
-            raise KeyboardInterrupt
+        if len(seen) == after:
+            raise stops
 
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with pytest.raises(stops) as caught:
         engine.generate(PROMPTS, "static:length=2", on_piece=interrupt, **OPTIONS)
     partial = caught.value.partial  # type: ignore[attr-defined]
-    assert sum(map(len, partial.tokens)) == sum(len(piece.tokens) for piece in seen) > 0
-    assert partial.stats.tokens == sum(map(len, partial.tokens))
+    assert partial.stats.tokens == sum(map(len, partial.tokens)) >= sum(len(piece.tokens) for piece in seen) > 0
+    rounds = -(-after // len(PROMPTS))  # every row has a piece in every round
+    for row, (continuation, complete) in enumerate(zip(partial.continuations, whole.tokens, strict=True)):
+        stats, told = continuation.stats, [piece.tokens for piece in seen if piece.sequence == row]
+        assert continuation.tokens == complete[: len(continuation.tokens)]
+        assert list(chain(*told)) == continuation.tokens[: sum(map(len, told))]
+        assert (stats.rounds, stats.tokens) == (rounds, stats.accepted + rounds)
+
+
+class FailsToLearn(StoppingPolicy):
+    """Raises at the end of its second round."""
+
+    kind: ClassVar[str] = "fails_to_learn"
+    rounds: ClassVar[list[int]] = []
+
+    def learn(self, state: State, outcome: Any) -> State:
+        self.rounds.append(1)
+        if len(self.rounds) == 2:
+            raise RuntimeError("no")
+        return state
+
+
+def test_a_policy_that_fails_to_learn_takes_nothing_either(engine: Engine) -> None:
+    with pytest.raises(PolicyError) as caught:
+        engine.generate(PROMPTS, FailsToLearn(), **OPTIONS)
+    for continuation in caught.value.partial.continuations:
+        stats = continuation.stats
+        assert (stats.rounds, stats.tokens) == (2, stats.accepted + 2)
 
 
 def test_drafting_without_a_draft_model(target: Any) -> None:

@@ -13,7 +13,7 @@ from stopkit.costs import CostModel, RoundTime
 from stopkit.coupling import COUPLINGS
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import GenerationError
-from stopkit.generation import GenerationResult, InForce, Origin, Processor, Request
+from stopkit.generation import GenerationResult, InForce, Origin, Piece, Processor, Request
 from stopkit.policy import Drawn, RoundContext
 from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling
@@ -48,6 +48,7 @@ class BatchDecoding(Decoding):
         self._request, self._sequences, self._target, self._draft = request, sequences, target, draft
         self._processed = any(sequence.processors for sequence in sequences)
         self._undone = undone
+        self._pieces: list[Piece] = []  # what the round gave, and nobody was told yet
         self._waiting = deque(range(request.rows, len(sequences)))
         seeds = request.seeds or sequence_seeds(request.options.seed, len(sequences))
         self._random = request.random or SeededRandomSource(seeds, device, request.rows)
@@ -136,6 +137,12 @@ class BatchDecoding(Decoding):
         self._begin_round()
         return Verification(accepted, seconds)
 
+    def deliver(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if tell := self._request.on_piece:
+            for piece in pieces:
+                tell(piece)
+
     def result(self, controller: DraftController) -> GenerationResult:
         everyone = range(self.sequence_count)
         counts, batch = controller.statistics_of(everyone), self._so_far()
@@ -187,9 +194,8 @@ class BatchDecoding(Decoding):
                 )
         for row, (_, _, nonfinite, drafted, accepted, own, *block) in gained:
             row.nonfinite_drafts += nonfinite
-            piece = row.emit(block[:accepted], own, Origin.RESIDUAL if accepted < drafted else Origin.BONUS, self._ends)
-            if self._request.on_piece:
-                self._request.on_piece(piece)
+            origin = Origin.RESIDUAL if accepted < drafted else Origin.BONUS
+            self._pieces.append(row.emit(block[:accepted], own, origin, self._ends))
 
     def _settle(self) -> RoundTime:
         """What the round took; prompts and catching up tell nothing of what ordinary forwards cost."""

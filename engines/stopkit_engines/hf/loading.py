@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from stopkit.errors import InputError, one_line
 from stopkit.pair import bundled
 
+LOCK = threading.RLock()
+"""transformers loads in one thread at a time: while it does, it changes what all of a process shares."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -149,7 +152,8 @@ def _require_safetensors(file: Path, where: str) -> None:
 def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any:
     """What `loader` makes of the files at `place`. Nothing in them is run: no code of a model's own, no pickle."""
     try:
-        return loader.from_pretrained(place, trust_remote_code=False, **options)
+        with LOCK:
+            return loader.from_pretrained(place, trust_remote_code=False, **options)
     except Exception as error:  # transformers and its backends raise errors of any kind over a bad file
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{where}: {place}: cannot be loaded: {reason}") from error

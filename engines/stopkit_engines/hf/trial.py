@@ -5,7 +5,6 @@ by what engines do: rows of different length, blocks that are rejected and rolle
 """
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -17,6 +16,7 @@ from stopkit.errors import InputError, one_line
 from stopkit_engines.batch.runner import Runner
 from stopkit_engines.hf.cached_model import CachedModel, keeps_whole
 from stopkit_engines.hf.forward import Forward, context_length, vocabulary_size
+from stopkit_engines.hf.loading import LOCK
 from stopkit_engines.hf.single_row import SingleRow, SteppedRow
 from stopkit_engines.hf.windows import narrowed
 
@@ -83,7 +83,6 @@ WAYS = (
 """All ways, the fastest first; the trial takes the first that is exact."""
 
 _known: dict[tuple[Any, ...], Way] = {}
-_lock = threading.RLock()
 
 
 class Differs(Exception):
@@ -96,7 +95,7 @@ def served(model: Any, where: str, trial: Trial = "once") -> Served:
     Raises InputError, which names the type of the model and what differs, if there is none. Untried models run with
     ragged rows if their layers can be held so, else as one row.
     """
-    with _lock:
+    with LOCK:
         key = _identity(model)
         plan = next((plan for plan in PLANS if plan.total <= context_length(model)), None)
         if (trial == "never" or plan is None) and key not in _known:
