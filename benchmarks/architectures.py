@@ -335,6 +335,7 @@ def write(found: list[Finding]) -> None:
     rows = [finding._asdict() for finding in found]
     counts = Counter(finding.outcome for finding in found)
     RESULTS.write_text(json.dumps({"conditions": versions, "counts": counts, "models": rows}, indent=1) + "\n")
+    PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(json.loads(RESULTS.read_text())))
 
 

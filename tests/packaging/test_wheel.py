@@ -37,7 +37,7 @@ def test_every_package_is_typed_and_plugged_in(wheel: zipfile.ZipFile) -> None:
         "[stopkit]",
         "policies = stopkit_policies",
         "engines = stopkit_engines",
-        "stopkit = stopkit.cli:main",
+        "stopkit = stopkit.__main__:main",
         "[pytest11]",
         "stopkit = stopkit.pytest_plugin",
     ):
