@@ -191,13 +191,13 @@ def test_every_lie_about_the_cache_is_found(lie: str) -> None:
     model = Liar(random_model("llama"), lie)
     way = trial._require_equal
     with torch.inference_mode(), pytest.raises(trial.Differs, match="logits are off by"):
-        way(model, trial.WAYS[0], trial._Reference(model))
+        way(model, trial.WAYS[0], trial.Expected(model))
 
 
 def test_the_same_model_without_a_lie_passes() -> None:
     model = Liar(random_model("llama"), "")
     with torch.inference_mode():
-        trial._require_equal(model, trial.WAYS[0], trial._Reference(model))
+        trial._require_equal(model, trial.WAYS[0], trial.Expected(model))
 
 
 @pytest.fixture
