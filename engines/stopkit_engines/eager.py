@@ -110,8 +110,9 @@ class EagerEngine(Engine, Recorder):
         return Models(target, draft, tokenizer, ways)
 
     def trial_of_models(self) -> dict[str, str]:
-        forced = self.model_copy(update={"trial": "always"})
-        return {name: each.way.name for name, each in forced._load().served.items()}
+        models, forced = self.models, self.model_copy(update={"trial": "always"})
+        tried = forced._tried(models.target, models.draft, models.tokenizer)
+        return {name: each.way.name for name, each in tried.served.items()}
 
     def padding(self) -> int | None:
         known = (self.models.tokenizer, self.models.target.config.get_text_config())

@@ -79,6 +79,8 @@ class Recording:
         """
         if self.options.coupling != "maximal":
             raise InputError("generate.coupling: a trace records the maximal coupling; leave it unset.")
+        if self.options.sampling != "given":
+            raise InputError("generate.sampling: a trace says how it was sampled; give temperature, top_k and top_p.")
         mine = range(self.shard.number - 1, len(self.prompts), self.shard.count)
         if self.options.stop:
             raise InputError("generation.stop: a recording has no stop strings; leave them out.")

@@ -63,6 +63,13 @@ def _foreign_code(place: Path) -> None:
     (place / "code.py").write_text("raise SystemExit('foreign code ran')")
 
 
+def _foreign_tokenizer(place: Path) -> None:
+    config = json.loads((place / "tokenizer_config.json").read_text())
+    config |= {"tokenizer_class": "Foreign", "auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}}
+    (place / "tokenizer_config.json").write_text(json.dumps(config))
+    (place / "code.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()")
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "an encoder-decoder": (_encoder_decoder, ("a t5 model is no causal language model",)),
     "a weight is missing": (_without_a_weight, ("lacks model.norm.weight",)),
@@ -115,3 +122,13 @@ def test_random_damage_is_said_in_one_line_or_does_not_matter(
     if done.exit_code == 2:
         (line,) = done.stderr.strip().splitlines()
         assert str(place) in line
+
+
+def test_no_code_of_a_tokenizer_runs(run: Run, pair: Path, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(pair / "target", place)
+    _foreign_tokenizer(place)
+    done = run("generate", "x", "--target", place, "--draft", pair / "draft", "--max-new-tokens", 2)
+    assert done.exit_code in (0, 2), done.output  # transformers may fall back on its own class
+    assert "Do you wish to run" not in done.output
+    assert not (place / "ran").exists()

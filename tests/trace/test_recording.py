@@ -276,3 +276,9 @@ def test_memory_does_not_hold_a_recording(recording: Record, tmp_path: Path, mon
     monkeypatch.undo()
     recording().run(tmp_path / "one.parquet")
     assert_same_rows(tmp_path / "one.parquet", path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("coupling", "invariant"), ("sampling", "model")])
+def test_what_a_trace_cannot_say_is_refused(recording: Record, tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(InputError, match=rf"^generate\.{name}: a trace"):
+        recording(**{name: value}).run(tmp_path / "t.parquet")

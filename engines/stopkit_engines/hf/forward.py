@@ -43,6 +43,10 @@ class Forward:
         if getattr(model.config.get_text_config(), "output_router_logits", False):
             self._fixed["output_router_logits"] = False
 
+    def names(self, argument: str) -> bool:
+        """Whether the forward has an argument of that name, and not only takes any."""
+        return argument in self._named
+
     def __call__(self, tokens: Tensor, cache: Any, keep: int, hidden: bool = False, **inputs: Any) -> Scores:
         """The scores of the last `keep` of `tokens` [B, W], with further `inputs` that only some forwards take."""
         inputs |= self._fixed | {"logits_to_keep": keep, "output_hidden_states": hidden}

@@ -77,7 +77,11 @@ class SingleRow:
             return joined(each[-keep:])
         if not final:
             self._snapshots.append(_Snapshot(self._cache, begin))
-        return self._forward(tokens, self._cache, keep, hidden)
+        positions = torch.arange(begin, begin + tokens.shape[1], device=tokens.device).unsqueeze(0)
+        told = (
+            {"position_ids": positions} if self._forward.names("position_ids") else {}
+        )  # not all count for themselves
+        return self._forward(tokens, self._cache, keep, hidden, **told)
 
 
 class SteppedRow(SingleRow):
