@@ -55,9 +55,9 @@ class ScriptedSource(RandomSource):
         script, taken = self._scripts[sequence], self._taken[sequence]
         if len(taken) < len(script):
             outcome = script[len(taken)]
-            if outcome >= len(chances) or not chances[outcome] > 0:
+            if outcome >= len(chances):
                 raise InputError(
-                    "random: a branch that was seen cannot be taken again, so something decides otherwise in the same "
+                    "random: a branch that was seen is not there again, so something decides otherwise in the same "
                     "situation; is the policy deterministic?"
                 )
         else:

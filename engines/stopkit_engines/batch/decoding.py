@@ -167,7 +167,9 @@ class BatchDecoding(Decoding):
         processed = self._process(logits, self._length)
         p = self._request.options.probabilities(processed)
         q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
-        return p, q, torch.stack([~finite(logits), ~finite(processed)], 2)
+        sound = finite(logits)
+        allowed = sound if processed is logits else finite(processed)
+        return p, q, ~torch.stack([sound, allowed], 2)
 
     def _places(self, column: int) -> list[int]:
         """Where in each row's output a column of its block is."""
