@@ -64,8 +64,8 @@ def _require_sound(tree: Mapping[str, Any], where: str) -> None:
     faults = []
     for name, block in tree.items():
         try:
-            if name not in judges:
-                raise InputError(f"{_at(where, one_line(name))}: unknown section.{did_you_mean(name, SECTIONS)}")
+            if name not in judges or not isinstance(name, str):
+                raise InputError(f"{_at(where, one_line(name))}: unknown section.{did_you_mean(str(name), SECTIONS)}")
             judges[name](block, _at(where, name))
         except InputError as error:
             faults.append(str(error))

@@ -85,7 +85,7 @@ def _require_plain(tree: Any, where: str) -> None:
             raise InputError(f"{where}: holds more than {MOST_VALUES:,} values, which no config does.")
         if isinstance(value, dict):
             for key, inner in value.items():
-                if not isinstance(key, str):
+                if not isinstance(key, (str, int)) or isinstance(key, bool):  # some fields are tables by number
                     raise InputError(f"{place}: the key {shown(key)} is no text; write it in quotes.")
                 waiting.append((f"{place}: {one_line(key, 40)}", inner))
         elif isinstance(value, list):
@@ -131,6 +131,8 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
 def kind_of(spec: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     """The kind that a table names, and its other fields. Raises InputError if it names none."""
     fields = dict(spec)
+    if other := next((key for key in fields if not isinstance(key, str)), None):
+        raise InputError(f"{where}: the key {shown(other)} is no text; write it in quotes.")
     kind = fields.pop("kind", None)
     if not isinstance(kind, str):
         raise InputError(f"{where}.kind: must name a registered kind; got {shown(kind)}.")

@@ -65,5 +65,5 @@ def _hash(block: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(block.encode(), digest_size=16)
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(value.flatten().clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

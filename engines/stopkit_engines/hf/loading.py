@@ -104,7 +104,9 @@ def fingerprint(model: Any) -> dict[str, str]:
     digest = hashlib.blake2b(digest_size=16)
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
-        digest.update(memoryview(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()))
+        values = weight.detach().cpu().flatten()
+        whole = values if values.stride() == (1,) else values.clone(memory_format=torch.contiguous_format)
+        digest.update(memoryview(whole.view(torch.uint8).numpy()))
     return {"dtype": str(model.dtype).removeprefix("torch."), "hash": digest.hexdigest()}
 
 
