@@ -10,7 +10,8 @@ whole sequences, without a cache. A model is
 * an exception: anything else was raised;
 * not tried: no tiny model of its class can be built, or run by itself.
 
-`python benchmarks/architectures.py` writes benchmarks/results/architectures.json and docs/reference/models.md.
+`python benchmarks/architectures.py` writes benchmarks/results/architectures.json and docs/reference/models.md; with
+model types as arguments it tries these, and puts what it finds in the place of what was known of them.
 """
 
 import argparse
@@ -121,16 +122,13 @@ class Finding(NamedTuple):
 def main() -> None:
     """Try them all, a process each, and write what came out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="model types to try; with none, all, and files are written")
+    parser.add_argument("names", nargs="*", help="model types to try; all, if none is named")
     names = parser.parse_args().names
     found = []
     for model_type in names or sorted(model_types()):
         found.append(apart(model_type))
         print(*found[-1], sep=" | ", flush=True)
-    counts = Counter(finding.outcome for finding in found)
-    print(dict(counts))
-    if not names:
-        write(found)
+    write(found)
 
 
 def model_types() -> list[str]:
@@ -263,6 +261,13 @@ EXTRA: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.0] * 6,
         "intermediate_size": [32] * 6,
     },
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+        "ffn_config": {"moe_num_experts": 2, "moe_top_k": 1},
+    },
+    "zaya": {"num_experts_per_tok": 1},
+    "reformer": {"axial_pos_embds": False, "is_decoder": True},
+    "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid"] * 2},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_expand": 2},
@@ -327,16 +332,20 @@ def _short(error: Exception) -> str:
 
 
 def write(found: list[Finding]) -> None:
-    """Write the results and the page."""
+    """Write the results, with what was known of other models, and the page."""
     import torch
     import transformers
 
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-    rows = [finding._asdict() for finding in found]
-    counts = Counter(finding.outcome for finding in found)
-    RESULTS.write_text(json.dumps({"conditions": versions, "counts": counts, "models": rows}, indent=1) + "\n")
+    known = json.loads(RESULTS.read_text())["models"] if RESULTS.is_file() else []
+    rows = {row["model_type"]: row for row in (*known, *(finding._asdict() for finding in found))}
+    models = [rows[model_type] for model_type in sorted(rows)]
+    counts = Counter(row["outcome"] for row in models)
+    print(dict(counts))
+    results = {"conditions": versions, "counts": counts, "models": models}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    PAGE.write_text(page(results))
 
 
 def page(results: dict[str, Any]) -> str:

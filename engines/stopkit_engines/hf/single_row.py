@@ -77,10 +77,9 @@ class SingleRow:
             return joined(each[-keep:])
         if not final:
             self._snapshots.append(_Snapshot(self._cache, begin))
-        positions = torch.arange(begin, begin + tokens.shape[1], device=tokens.device).unsqueeze(0)
-        told = (
-            {"position_ids": positions} if self._forward.names("position_ids") else {}
-        )  # not all count for themselves
+        told = {}
+        if self._forward.names("position_ids"):  # not every model counts on from what its cache holds
+            told["position_ids"] = torch.arange(begin, begin + tokens.shape[1], device=tokens.device).unsqueeze(0)
         return self._forward(tokens, self._cache, keep, hidden, **told)
 
 
