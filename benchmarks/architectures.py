@@ -328,7 +328,7 @@ def way(model: Any) -> str:
 def _short(error: Exception) -> str:
     from stopkit.errors import one_line
 
-    return one_line(f"{type(error).__name__}: {error}")
+    return one_line(f"{type(error).__name__}: {error}", most=400)
 
 
 def write(found: list[Finding]) -> None:
@@ -388,8 +388,8 @@ in which it does:
 A model that is exact in none of these is refused, in one line. `stopkit check eager --target MODEL` tells in advance.
 A recording needs models that run with ragged rows.
 
-This table is made by `python benchmarks/architectures.py`, with {versions}: each class of causal language
-models, tiny and with random weights, decodes greedily alone and in a ragged batch, with blocks that are accepted,
+This table is made by `python benchmarks/architectures.py`, with {versions}:
+each class of causal language models, tiny and with random weights, decodes greedily alone and in a ragged batch, with blocks that are accepted,
 rejected and partly accepted, and every token is compared with that of plain forwards over whole sequences. {equal} are
 equal, {refused} refused, {different} silently different, {an_exception} raised another exception; of {not_tried} no
 tiny model was built.
