@@ -389,10 +389,10 @@ A model that is exact in none of these is refused, in one line. `stopkit check e
 A recording needs models that run with ragged rows.
 
 This table is made by `python benchmarks/architectures.py`, with {versions}:
-each class of causal language models, tiny and with random weights, decodes greedily alone and in a ragged batch, with blocks that are accepted,
-rejected and partly accepted, and every token is compared with that of plain forwards over whole sequences. {equal} are
-equal, {refused} refused, {different} silently different, {an_exception} raised another exception; of {not_tried} no
-tiny model was built.
+each class of causal language models, tiny and with random weights, decodes greedily alone and in a ragged batch, with
+blocks that are accepted, rejected and partly accepted, and every token is compared with that of plain forwards over
+whole sequences. {equal} are equal, {refused} refused, {different} silently different, {an_exception} raised another
+exception; of {not_tried} no tiny model was built.
 
 ## Equal
 """
