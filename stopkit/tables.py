@@ -123,7 +123,7 @@ def write_json(path: str, conditions: Row, rows: Sequence[Row]) -> None:
     """One object with `conditions` and `rows`, to a file or, for `-`, to standard output."""
     document = json.dumps({"conditions": conditions, "rows": rows}, indent=2, ensure_ascii=False, allow_nan=False)
     if path == "-":
-        sys.stdout.write(document + "\n")
+        sys.stdout.write((printable(document) if sys.stdout.isatty() else document) + "\n")
     else:
         Path(path).write_text(document + "\n", encoding="utf-8")
 

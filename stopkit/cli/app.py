@@ -22,6 +22,12 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def echo(text: object, err: bool = False) -> None:
+    """Print a line. On a terminal control characters are shown as escapes, since paths and names may hold some."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(printable(str(text)) if stream.isatty() else str(text), err=err)
+
+
 def _debug_option() -> click.Option:
     """`--debug`, before or after the command's name; `App.main` looks for it."""
     return click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")

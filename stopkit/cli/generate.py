@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stopkit.cli.app import Command
+from stopkit.cli.app import Command, echo
 from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options
 from stopkit.cli.outputs import output_option, save
 
@@ -81,9 +81,9 @@ def generate(
     def finish(result: "GenerationResult") -> None:
         """Show, save and write what there is."""
         screen.close(result)
-        click.echo(summary(result.stats), err=True)
+        echo(summary(result.stats), err=True)
         for line in _in_force(result.in_force, fixed):
-            click.echo(line, err=True)
+            echo(line, err=True)
         name = policy or (str(config) if config else chosen.policy.kind)
         completed = rows(name, chosen.engine, chosen.generation, batch_size, batch, result)
         save(

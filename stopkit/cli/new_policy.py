@@ -9,7 +9,7 @@ from string import Template
 import click
 
 from stopkit import __version__
-from stopkit.cli.app import Command
+from stopkit.cli.app import Command, echo
 from stopkit.errors import InputError
 
 FILES = {
@@ -59,10 +59,10 @@ def new_policy(name: str, out: Path) -> None:
         place = folder / path
         place.parent.mkdir(exist_ok=True)
         place.write_text(text, encoding="utf-8", newline="\n")
-        click.echo(place)
-    click.echo("\nNext:")
+        echo(place)
+    echo("\nNext:")
     for command in (f"cd {quote(str(folder))}", *(step.format(kind=name) for step in NEXT)):
-        click.echo(f"  {command}")
+        echo(f"  {command}")
 
 
 def _words(name: str) -> dict[str, str]:

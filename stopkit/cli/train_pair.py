@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stopkit.cli.app import Command
+from stopkit.cli.app import Command, echo
 from stopkit.cli.options import options_of, quiet
 from stopkit.pair.recipe import ModelSize, Schedule
 
@@ -61,12 +61,12 @@ def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> 
     try:
         with _watch() as on_progress:
             folder = make_pair(
-                recipe, out, resume=resume, say=click.echo, on_progress=on_progress, report_every_seconds=report_every
+                recipe, out, resume=resume, say=echo, on_progress=on_progress, report_every_seconds=report_every
             )
     except KeyboardInterrupt:
-        click.echo("Add --resume to go on from the last checkpoint.", err=True)
+        echo("Add --resume to go on from the last checkpoint.", err=True)
         raise
-    click.echo(f"The pair and its MODEL_CARD.md are in {folder}.")
+    echo(f"The pair and its MODEL_CARD.md are in {folder}.")
 
 
 def _recipe(options: dict[str, Any]) -> "Recipe":
@@ -102,6 +102,6 @@ def _watch() -> "Iterator[OnProgress]":
             line = f"{name}: step {progress.step:,}, loss {progress.loss:.3f}, held-out {progress.held_out_loss:.3f}"
             update(completed=share, description=line)
             if silent or share >= 1:
-                click.echo(f"{line}, {share:.0%} done")
+                echo(f"{line}, {share:.0%} done")
 
         yield on_progress

@@ -1,5 +1,6 @@
 """Nothing that was made is lost, and nothing of somebody else's is written over."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import optuna
 import pytest
 
 from stopkit import tables
+from stopkit.cli.app import echo
 from tests.cli.conftest import Run
 from tests.trace.traces import Start, write
 
@@ -176,3 +178,19 @@ def test_the_password_of_a_storage_is_not_shown(run: Run, trace: Path, tmp_path:
     done = run("tune", "static", "--trace", trace, "--out", tmp_path / "t.toml", "--storage", storage)
     assert done.exit_code == 2
     assert "secret" not in done.output
+
+
+def test_control_characters_reach_no_terminal_and_every_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = "a\x1b]0;title\x07\x9b2J"
+    for terminal in (True, False):
+        out = io.StringIO()
+        monkeypatch.setattr(out, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(sys, "stdout", out)
+        echo(evil)
+        tables.write_json("-", {}, [{"text": evil}])
+        screen = tables.console()
+        screen.out(evil)
+        screen.print(evil)
+        said = out.getvalue()
+        assert (r"\x1b]0;title\x07\x9b2J" in said) == terminal
+        assert ("\x9b" in said) != terminal

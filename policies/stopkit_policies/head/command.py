@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stopkit.cli.app import Command
+from stopkit.cli.app import Command, echo
 from stopkit.cli.options import options_of
 from stopkit.cli.outputs import force_option, output_option, save
 from stopkit_policies.head.recipe import HeadRecipe
@@ -34,12 +34,12 @@ def train_head(trace: Path, out: str, **options: Any) -> None:
 
     def say(epoch: training.Epoch) -> None:
         line = f"loss {epoch.loss:.4f}, held-out {epoch.validation_loss:.4f}"
-        click.echo(f"epoch {epoch.number} of {recipe.epochs}: {line}", err=True)
+        echo(f"epoch {epoch.number} of {recipe.epochs}: {line}", err=True)
 
     trained = training.train_head(Trace.open(trace, hidden_state=True), recipe, say)
     save((out, lambda place: save_head(trained.head, trained.card, Path(place))))
     best = trained.card["best"]
-    click.echo(
+    echo(
         f"{out}: held-out loss {best['validation_loss']:.4f} after pass {best['number']}; the best constant has "
         f"{trained.card['constant_validation_loss']:.4f}. Use it with --policy acceptance_head:weights={out}"
     )

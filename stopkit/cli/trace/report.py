@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stopkit.cli.app import Command
+from stopkit.cli.app import Command, echo
 from stopkit.cli.outputs import force_option, output_option, save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
@@ -45,6 +45,6 @@ def report(
         asked = {"trace": path.name, "tokens": trace.tokens, "sequences": len(trace.sequences), "left_out": left_out}
         html = page(study, conditions(**asked), tick)
     save((out, lambda place: Path(place).write_text(html, encoding="utf-8")))
-    click.echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(html.encode()) / 1e6:.2f} MB.")
+    echo(f"{out}: {len(chosen)} policies on {trace.tokens:,} tokens, {len(html.encode()) / 1e6:.2f} MB.")
     for kind, reason in left_out.items():
-        click.echo(f"Left out: {kind}: {reason}.")
+        echo(f"Left out: {kind}: {reason}.")

@@ -7,9 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-import click
 from rich.progress import MofNCompleteColumn, TextColumn
 
+from stopkit.cli.app import echo
 from stopkit.cli.progress import progress_bar
 from stopkit.tables import console
 from stopkit.trace.files import recorded_tokens
@@ -68,7 +68,7 @@ def watch(out: Path) -> Iterator[tuple[Begin, Tick]]:
                 update(advance=1, description=str(pace))
                 if silent and time.monotonic() - said > LINE_SECONDS:
                     said = time.monotonic()
-                    click.echo(f"{pace.sequences} of {pace.left} sequences, {pace}", err=True)
+                    echo(f"{pace.sequences} of {pace.left} sequences, {pace}", err=True)
 
             yield begin, tick
     finally:
@@ -81,6 +81,6 @@ def _conclude(out: Path, pace: Pace) -> None:
         return
     tokens, size = recorded_tokens(out), out.stat().st_size
     speed = f"; {pace.tokens_per_second:.1f} tokens recorded per second" if pace.sequences else ""
-    click.echo(f"{out}: {tokens} tokens, {size / tokens:.0f} bytes per token{speed}.")
+    echo(f"{out}: {tokens} tokens, {size / tokens:.0f} bytes per token{speed}.")
     if pace.sequences < pace.left:
-        click.echo(f"Sequences that are missing: {pace.left - pace.sequences}; --resume records them.", err=True)
+        echo(f"Sequences that are missing: {pace.left - pace.sequences}; --resume records them.", err=True)
