@@ -252,3 +252,10 @@ def test_sequences_beside_each_other_on_different_sides_of_longrope() -> None:
     with pytest.raises(InputError, match=r"change at 16 tokens \(longrope\).*prompts\[1\].*max_new_tokens to 13"):
         engine.generate([long, short], max_new_tokens=14, **options)
     assert engine.generate([long], max_new_tokens=14, **options).tokens == [right(model, long, 14)]
+
+
+def test_a_model_in_training_mode_that_drops_out_is_told_apart() -> None:
+    model = made("GPT2Config", **SMALL, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.5).train()
+    with pytest.raises(InputError, match=r"it is in training mode, call model\.eval\(\)"):
+        EagerEngine.from_models(model, model)
+    EagerEngine.from_models(model.eval(), model)

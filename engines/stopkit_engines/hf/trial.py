@@ -89,7 +89,7 @@ def _tried(model: Any, where: str, plan: Plan) -> Way:
         try:
             expected = Expected(model, plan)
         except Exception as error:
-            raise InputError(f"{where}: {_named(model)} cannot be used: {_short(error)}.") from error
+            raise _refusal(model, where, f"cannot be used: {_short(error)}") from error
         for way in WAYS:
             try:
                 _require_equal(model, way, expected)
@@ -97,10 +97,8 @@ def _tried(model: Any, where: str, plan: Plan) -> Way:
                 reasons.append(_short(error))
             else:
                 return way
-    raise InputError(
-        f"{where}: {_named(model)} does not say with a cache what it says without one: "
-        f"{'; '.join(dict.fromkeys(reasons))}; use a model of another type."
-    )
+    differences = "; ".join(dict.fromkeys(reasons))
+    raise _refusal(model, where, f"does not say with a cache what it says without one: {differences}")
 
 
 def _require_equal(model: Any, way: Way, expected: Expected) -> None:
@@ -123,8 +121,10 @@ def _require_equal(model: Any, way: Way, expected: Expected) -> None:
         runner.rewind(step.agreed[rows])
 
 
-def _named(model: Any) -> str:
-    return f"this {model.config.model_type} model ({type(model).__name__})"
+def _refusal(model: Any, where: str, fault: str) -> InputError:
+    named = f"this {model.config.model_type} model ({type(model).__name__})"
+    remedy = "it is in training mode, call model.eval()" if model.training else "use a model of another type"
+    return InputError(f"{where}: {named} {fault}; {remedy}.")
 
 
 def _short(error: Exception) -> str:
