@@ -23,15 +23,18 @@ class Coupling(Protocol):
 
     def __init__(self, random: RandomSource) -> None: ...
 
-    def draft(self, q: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
-        """A draft token per row, [B] long, from `q` [B, V], for the output's `places`; `rows` (bool [B]) count."""
+    def draft(self, q: Tensor, column: int, places: Sequence[int], rows: Tensor) -> Tensor:
+        """A draft token per row, [B] long, from `q` [B, V], for that `column` of the block; `rows` (bool [B]) count.
+
+        `places` is where in each row's output its block begins.
+        """
 
     def verify(
         self, p: Tensor, q: Tensor, block: Tensor, drafted: Tensor, places: Sequence[int], rows: Tensor
     ) -> tuple[Tensor, Tensor]:
         """How many of the `drafted` [B] tokens of `block` [B, K] are kept, and the token that follows them: [B] each.
 
-        p and q are [B, K + 1, V], q zero past what was drafted. `places` are those of the first token of each block.
+        p and q are [B, K + 1, V], q zero past what was drafted.
         """
 
 
@@ -41,7 +44,7 @@ class Maximal:
     def __init__(self, random: RandomSource) -> None:
         self._random = random
 
-    def draft(self, q: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+    def draft(self, q: Tensor, column: int, places: Sequence[int], rows: Tensor) -> Tensor:
         return self._random.categorical(q, rows)
 
     def verify(
@@ -57,8 +60,8 @@ class Invariant:
     def __init__(self, random: RandomSource) -> None:
         self._random = random
 
-    def draft(self, q: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
-        return self._random.race(q.unsqueeze(1), places, rows)[:, 0]
+    def draft(self, q: Tensor, column: int, places: Sequence[int], rows: Tensor) -> Tensor:
+        return self._random.race(q.unsqueeze(1), places, rows, first=column)[:, 0]
 
     def verify(
         self, p: Tensor, q: Tensor, block: Tensor, drafted: Tensor, places: Sequence[int], rows: Tensor

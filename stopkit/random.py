@@ -24,11 +24,12 @@ class RandomSource(ABC):
     def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
         """Accepted tokens per row, [B] long, with P(length ≥ k) = survival[:, k − 1]; survival is [B, K]."""
 
-    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor, first: int = 0) -> Tensor:
         """Tokens [B, C] from `probabilities` [B, C, V]: in each column the i with the smallest E_i / p_i.
 
         E is exponential noise that a row has for every place of its output, column c of row b being at place
-        `places[b] + c`. It is the same whenever that place is asked for, and tokens of one distribution are the same.
+        `places[b] + first + c`. It is the same whenever that place is asked for, and tokens of one distribution are the
+        same. A row does not ask again for what is before its `places[b]`.
         """
         raise InputError(f"random: {type(self).__name__} has no noise for places; generate with the maximal coupling.")
 
@@ -66,18 +67,16 @@ class SeededRandomSource(RandomSource):
     def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
         return (survival > self._uniform(rows)).sum(-1)
 
-    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor, first: int = 0) -> Tensor:
         columns, vocabulary = probabilities.shape[1:]
-        noise = torch.stack([self._noise_of(row, first, columns, vocabulary) for row, first in enumerate(places)])
-        return (noise / probabilities).where(probabilities > 0, torch.inf).argmin(-1)
-
-    def _noise_of(self, row: int, first: int, columns: int, vocabulary: int) -> Tensor:
-        """E [C, V] of a row's places from `first` on; those before are not asked for again."""
-        known, wanted = self._noise[row], range(first, first + columns)
-        self._noise[row] = {place: noise for place, noise in known.items() if place >= first} | {
-            place: self._exponential(row, place, vocabulary) for place in wanted if place not in known
-        }
-        return torch.stack([self._noise[row][place] for place in wanted])
+        noise = []
+        for row, begin in enumerate(places):
+            wanted = range(begin + first, begin + first + columns)
+            known = {place: each for place, each in self._noise[row].items() if place >= begin}
+            known |= {place: self._exponential(row, place, vocabulary) for place in wanted if place not in known}
+            self._noise[row] = known
+            noise.append(torch.stack([known[place] for place in wanted]))
+        return (torch.stack(noise) / probabilities).where(probabilities > 0, torch.inf).argmin(-1)
 
     def _exponential(self, row: int, place: int, vocabulary: int) -> Tensor:
         seed = sequence_seeds(self._seeds[self._sequences[row]], 1, place)[0]

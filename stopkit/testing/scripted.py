@@ -38,7 +38,7 @@ class ScriptedSource(RandomSource):
         one, zero = survival.new_ones(len(rows), 1), survival.new_zeros(len(rows), 1)
         return self._take(torch.cat([one, survival], 1) - torch.cat([survival, zero], 1), rows)
 
-    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor) -> Tensor:
+    def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor, first: int = 0) -> Tensor:
         # The second of two races at one place would depend on the first, in more ways than a script can tell.
         if probabilities.shape[1] > 1:
             raise InputError("random: scripts cannot follow drafts of the invariant coupling; use autoregressive.")

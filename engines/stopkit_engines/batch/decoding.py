@@ -67,6 +67,7 @@ class BatchDecoding(Decoding):
         known = [(row.active, row.length, self._limit(row), row.last_token) for row in self._rows]
         active, self._length, self._limits, self._last = torch.tensor(known).to(self.device).unbind(1)
         self._active = active.bool()
+        self._places = [len(row.continuation.tokens) for row in self._rows]  # where in its output a row's block begins
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
         self._nonfinite = torch.zeros_like(self._length)
         self._steady = True  # every draft step of this round was an ordinary one
@@ -104,7 +105,7 @@ class BatchDecoding(Decoding):
         return Proposal(signals, usable)
 
     def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
-        token = self._coupling.draft(self._q, self._places(len(self._block)), live)
+        token = self._coupling.draft(self._q, len(self._block), self._places, live)
         drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
         self._tokens.scatter_(1, (self._length + drafted).unsqueeze(1), token.unsqueeze(1))
         self._block.append(self._q)
@@ -124,7 +125,7 @@ class BatchDecoding(Decoding):
         p, q, faults = self._score(drafted, columns)
         places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
         block = self._tokens.gather(1, places)  # without meaning past the end of a row's block
-        accepted, own = self._coupling.verify(p, q, block, drafted, self._places(0), self._active)
+        accepted, own = self._coupling.verify(p, q, block, drafted, self._places, self._active)
         # A target gone bad is never to be trusted; processors may well have nothing to say after a rejected token.
         reached = torch.stack([drafted, accepted], 1).unsqueeze(1) >= columns.unsqueeze(1)
         faulty = (faults & reached).any(1)
@@ -170,10 +171,6 @@ class BatchDecoding(Decoding):
         sound = finite(logits)
         allowed = sound if processed is logits else finite(processed)
         return p, q, ~torch.stack([sound, allowed], 2)
-
-    def _places(self, column: int) -> list[int]:
-        """Where in each row's output a column of its block is."""
-        return [row.length - len(row.prompt) + column for row in self._rows]
 
     def _rewind(self, agreed: Tensor) -> None:
         self._target.rewind(agreed)
