@@ -1,6 +1,5 @@
 """What a policy learned, in a file: safetensors, with the policy that it belongs to."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stopkit.errors import InputError
+from stopkit.hashing import hash_of_tensors
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.state import State
@@ -22,7 +22,7 @@ def save_state(path: str | Path, policy: StoppingPolicy, state: State) -> None:
     """Write `state`; the file replaces an older one whole, or not at all. Raises InputError if it cannot be written."""
     tensors = {name: value.detach().cpu().clone() for name, value in state.flat().items()}
     block = json.dumps(as_block(policy))
-    metadata = {"format": FORMAT, "policy": block, "hash": _hash(block, tensors)}
+    metadata = {"format": FORMAT, "policy": block, "hash": hash_of_tensors(tensors, beside=block)}
     unfinished = Path(f"{path}.unfinished")
     try:
         save_file(tensors, unfinished, metadata)
@@ -48,7 +48,7 @@ def load_state(path: str | Path, policy: StoppingPolicy) -> State:
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: is not the state of a policy that this version can read; --save-state writes one.")
     block = metadata.get("policy", "")
-    if metadata.get("hash") != _hash(block, tensors):
+    if metadata.get("hash") != hash_of_tensors(tensors, beside=block):
         raise InputError(f"{path}: is damaged: what it holds is not what was saved.")
     like = policy.init(1, torch.device("cpu"))
     if json.loads(block)["kind"] != policy.kind or _forms(tensors) != _forms(like.flat()):
@@ -59,11 +59,3 @@ def load_state(path: str | Path, policy: StoppingPolicy) -> State:
 def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
     """What the values must have in common to go on; the number of rows may differ."""
     return {name: (value.dtype, value.shape[1:]) for name, value in tensors.items()}
-
-
-def _hash(block: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(block.encode(), digest_size=16)
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.flatten().clone(memory_format=torch.contiguous_format).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

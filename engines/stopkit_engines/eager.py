@@ -95,14 +95,17 @@ class EagerEngine(Engine, Recorder):
 
     def _load(self) -> Models:
         device = loading.resolve_device(self.device)
-        tokenizer = loading.load_tokenizer(self.target, "engine.target")
-        name = self.draft if isinstance(self.draft, str) else None
-        if name is not None:
-            drafts = loading.load_tokenizer(name, "engine.draft")
-            loading.require_same_tokens(tokenizer, drafts, f"engine.draft: {name}")
-        target = loading.load_model(self.target, device, self.dtype, "engine.target")
-        draft = loading.load_model(name, device, self.dtype, "engine.draft") if name is not None else None
-        return self._tried(target, draft, tokenizer)
+        named = {"target": self.target, "draft": self.draft}
+        places = {
+            field: loading.locate(name, f"engine.{field}") for field, name in named.items() if isinstance(name, str)
+        }
+        tokenizers = {field: loading.load_tokenizer(place, f"engine.{field}") for field, place in places.items()}
+        if "draft" in tokenizers:
+            loading.require_same_tokens(tokenizers["target"], tokenizers["draft"], f"engine.draft: {self.draft}")
+        models = {
+            field: loading.load_model(place, device, self.dtype, f"engine.{field}") for field, place in places.items()
+        }
+        return self._tried(models["target"], models.get("draft"), tokenizers["target"])
 
     def _tried(self, target: Any, draft: Any | None, tokenizer: Any | None) -> Models:
         models = {"target": target} | ({} if draft is None else {"draft": draft})

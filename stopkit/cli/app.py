@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self
 
 import click
 
+from stopkit.cli.outputs import WrittenElsewhere
 from stopkit.errors import InputError, StopkitError, one_line, printable
 
 COMMANDS = "stopkit.commands"
@@ -84,7 +85,7 @@ class App(Group):
             with interrupts:
                 code = super().main(arguments, *rest, **extra | {"standalone_mode": False})
         except (Exception, KeyboardInterrupt) as raised:
-            error = KeyboardInterrupt() if interrupts.came else raised
+            error = KeyboardInterrupt() if interrupts.came and not isinstance(raised, WrittenElsewhere) else raised
             if "--debug" in arguments:
                 traceback.print_exception(error)
             lines, code = explain(error)

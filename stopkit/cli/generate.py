@@ -14,19 +14,13 @@ if TYPE_CHECKING:
     from stopkit.generation import GenerationResult, InForce
 
 FILE = click.Path(path_type=Path)
-
-
 REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
 """Costs that do not depend on the clock: a draft step is a tenth of a target step."""
 
 
 @click.command(cls=Command)
 @click.argument("prompt", required=False)
-@click.option(
-    "--prompt-file",
-    type=click.Path(path_type=Path),
-    help=".jsonl (prompt, messages or token_ids) or .txt.",
-)
+@click.option("--prompt-file", type=FILE, help=".jsonl (prompt, messages or token_ids) or .txt.")
 @click.option("--policy", metavar="POLICY", help="KIND, KIND:field=value,field=value or a config file.")
 @click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
 @sampling_options
@@ -62,18 +56,21 @@ def generate(
     """
     prompts = prompts_from(prompt, prompt_file)
     chosen = load(config, options, policy=policy)
-    seeded = options["seed"] is not None and chosen.generation.coupling == "maximal"
-    fixed = chosen.engine.costs is None and (costs == "fixed" or (costs is None and seeded))
-    if fixed:
-        chosen = load(config, options, policy=policy, engine={"costs": REPEATABLE})
 
     from stopkit import state_file
     from stopkit.cli.screen import Screen
     from stopkit.completions import complete, rows
     from stopkit.conditions import conditions
+    from stopkit.config import load_engine
+    from stopkit.kinds import as_block
     from stopkit.prompts import batches
     from stopkit.tables import summary, write_json
 
+    seeded = options["seed"] is not None and chosen.generation.coupling == "maximal"
+    fixed = chosen.engine.costs is None and (costs == "fixed" or (costs is None and seeded))
+    if fixed:
+        repeatable = load_engine(as_block(chosen.engine) | {"costs": REPEATABLE})
+        chosen = chosen.model_copy(update={"engine": repeatable})
     state = state_file.load_state(load_state, chosen.policy) if load_state else None
     (batch,) = batches(prompts, len(prompts), chosen.generation.seed)
     screen = Screen(prompts, chosen.engine.token_texts if show_origin else None, silent=json_file == "-")

@@ -104,18 +104,13 @@ def json_option(function: Function) -> Function:
     return force_option(option(function))
 
 
-def load(
-    config: Path | None, options: Mapping[str, Any], policy: str | None = None, engine: Mapping[str, Any] | None = None
-) -> "Config":
-    """The config that a file and options make together; an option that was not given is None or ().
-
-    `engine` holds further fields of the engine.
-    """
+def load(config: Path | None, options: Mapping[str, Any], policy: str | None = None) -> "Config":
+    """The config that a file and options make together; an option that was not given is None or ()."""
     from stopkit.config import load_config
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     sections: dict[str, Any] = {
-        "engine": {field: given[name] for name, field in ENGINE_FIELDS.items() if name in given} | dict(engine or {}),
+        "engine": {field: given[name] for name, field in ENGINE_FIELDS.items() if name in given},
         "generation": {name: given[name] for name in GENERATION_FIELDS if name in given},
     }
     quiet()

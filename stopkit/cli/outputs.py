@@ -23,6 +23,10 @@ SIGNS = {
 BEGINNING = 4096
 
 
+class WrittenElsewhere(StopkitError):
+    """Outputs could not be written where they were wanted. The message says where they are."""
+
+
 def output_option(*names: str, holds: str, **attributes: Any) -> Callable[[Function], Function]:
     """An option that names a file to write, which `holds` one of `SIGNS`; `-` is standard output."""
 
@@ -75,7 +79,7 @@ def _is_ours(path: Path, holds: str) -> bool:
 def save(*outputs: tuple[str | Path | None, Callable[[str], object]]) -> None:
     """Write each output to its place, None for none; one that cannot be written goes to a temporary folder.
 
-    Raises StopkitError in the end, which says where each of those is.
+    Raises WrittenElsewhere in the end, which says where each of those is.
     """
     lost = []
     for place, write in outputs:
@@ -86,7 +90,7 @@ def save(*outputs: tuple[str | Path | None, Callable[[str], object]]) -> None:
             reason = getattr(error, "strerror", None) or str(error)
             lost.append(f"{place}: cannot be written ({reason}); {_elsewhere(Path(str(place)).name, write)}")
     if lost:
-        raise StopkitError("\n".join(lost))
+        raise WrittenElsewhere("\n".join(lost))
 
 
 def _elsewhere(name: str, write: Callable[[str], object]) -> str:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from stopkit.errors import InputError, one_line
-from stopkit.trace.format import COLUMNS, FORMAT, KEY, VERSION, Metadata, hash_of
+from stopkit.hashing import hash_of_json
+from stopkit.trace.format import COLUMNS, FORMAT, KEY, VERSION, Metadata
 
 
 def parts_folder(path: Path) -> Path:
@@ -63,7 +64,7 @@ def read_metadata(file: Path) -> Metadata:
         metadata = Metadata.model_validate(recording)
     except ValidationError as error:
         raise InputError(f"{file}: its metadata is damaged: {one_line(error)}; record it again.") from None
-    if document.get("hash", hash_of(recording)) != hash_of(recording):
+    if document.get("hash", hash_of_json(recording)) != hash_of_json(recording):
         raise InputError(f"{file}: its metadata is damaged: it is not what was written; record it again.")
     return metadata
 

@@ -4,7 +4,6 @@ A sequence is one prompt's continuation, as the target sampled it: tokens x_0 â€
 is a rollout: draft tokens for the positions s, s + 1, â€¦, coupled to x (`stopkit.verification.coupled`).
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from stopkit.hashing import hash_of_json
 from stopkit.sampling import Sampling
 from stopkit.trace.recorder import Timings as Timings
 
@@ -86,16 +86,11 @@ class Metadata(BaseModel):
         return self.model_dump(mode="json", exclude=apart)
 
 
-def hash_of(recording: Any) -> str:
-    """A hash of a recording's metadata as JSON, to know it whole by."""
-    return hashlib.blake2b(json.dumps(recording, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
 def arrow_schema(metadata: Metadata) -> pa.Schema:
     """The Arrow schema of a file with this metadata in it."""
     chosen = list(COLUMNS)
     chosen += [TOP_TOKENS, TOP_LOGITS] if metadata.top_k_logits else []
     chosen += [HIDDEN_STATE] if metadata.hidden_state else []
     recording = metadata.model_dump(mode="json")
-    document = {"format": FORMAT, "version": VERSION, "recording": recording, "hash": hash_of(recording)}
+    document = {"format": FORMAT, "version": VERSION, "recording": recording, "hash": hash_of_json(recording)}
     return pa.schema([(column.name, column.type) for column in chosen], metadata={KEY: json.dumps(document).encode()})

@@ -1,7 +1,5 @@
 """Recording a trace: from an engine and prompts to a file, and on where an earlier recording was cut off."""
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from stopkit.conditions import conditions
 from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.generation import GenerationOptions
+from stopkit.hashing import hash_of_json
 from stopkit.kinds import as_block
 from stopkit.prompt_kinds import Prompt
 from stopkit.random import sequence_seeds
@@ -118,12 +117,12 @@ class Recording:
 
     def _metadata(self) -> Metadata:
         target, draft, tokenizer = as_recorder(self.engine).identity()
-        prompts = json.dumps([prompt if isinstance(prompt, str) else list(prompt) for prompt in self.prompts])
+        prompts = [prompt if isinstance(prompt, str) else list(prompt) for prompt in self.prompts]
         return Metadata(
             target=target,
             draft=draft,
             tokenizer=tokenizer,
-            prompts=hashlib.blake2b(prompts.encode(), digest_size=16).hexdigest(),
+            prompts=hash_of_json(prompts),
             sequences=len(self.prompts),
             sampling=Sampling(**{name: getattr(self.options, name) for name in Sampling.model_fields}),
             seed=self.options.seed,

@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import optuna
 import pytest
+from click.testing import CliRunner
 
 from stopkit import tables
-from stopkit.cli.app import echo
+from stopkit.cli.app import App, Command, echo
+from stopkit.cli.outputs import WrittenElsewhere
 from tests.cli.conftest import Run
 from tests.trace.traces import Start, write
 
@@ -194,3 +197,16 @@ def test_control_characters_reach_no_terminal_and_every_pipe(monkeypatch: pytest
         said = out.getvalue()
         assert (r"\x1b]0;title\x07\x9b2J" in said) == terminal
         assert ("\x9b" in said) != terminal
+
+
+def test_an_interrupt_does_not_hide_where_an_output_is() -> None:
+    @click.command(cls=Command)
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise WrittenElsewhere("r.json: cannot be written (gone); it is in /elsewhere/r.json instead.") from None
+
+    done = CliRunner().invoke(App(commands={"work": work}), ["work"])
+    assert done.exit_code == 1
+    assert done.stderr == "error: r.json: cannot be written (gone); it is in /elsewhere/r.json instead.\n"

@@ -1,6 +1,5 @@
 """Models from disk or hub: safetensors only, checked before anything is generated."""
 
-import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from stopkit.errors import InputError, one_line
+from stopkit.hashing import hash_of_json, hash_of_tensors
 from stopkit.pair import bundled
 
 LOCK = threading.RLock()
@@ -29,23 +29,22 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(reference: str, device: torch.device, dtype: str, where: str) -> Any:
-    """A causal language model in evaluation mode; `where` is the config key, for errors."""
-    place = locate(reference, where)
+def load_model(place: str, device: torch.device, dtype: str, where: str) -> Any:
+    """The causal language model at a place that `locate` gave, in evaluation mode; `where` is named in errors."""
     config = _from_pretrained(AutoConfig, place, where)
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise InputError(f"{where}: {reference}: a {config.model_type} model is no causal language model; use one.")
+        raise InputError(f"{where}: {place}: a {config.model_type} model is no causal language model; use one.")
     # The CPU computes in float32 unless told otherwise; a GPU in what the checkpoint was saved in.
     chosen = DTYPES.get(dtype) or (torch.float32 if device.type == "cpu" else "auto")
     reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # nothing of the report is ignored
     model, report = _from_pretrained(AutoModelForCausalLM, place, where, dtype=chosen, use_safetensors=True, **reported)
-    _require_all_weights(report, f"{where}: {reference}")
+    _require_all_weights(report, f"{where}: {place}")
     return model.to(device).eval()
 
 
-def load_tokenizer(reference: str, where: str) -> Any:
-    """The tokenizer that belongs to a model."""
-    return _from_pretrained(AutoTokenizer, locate(reference, where), where)
+def load_tokenizer(place: str, where: str) -> Any:
+    """The tokenizer that belongs to the model at a place that `locate` gave."""
+    return _from_pretrained(AutoTokenizer, place, where)
 
 
 def locate(reference: str, where: str) -> str:
@@ -101,19 +100,12 @@ def end_of_sequence(model: Any) -> Sequence[int]:
 
 def fingerprint(model: Any) -> dict[str, str]:
     """The `dtype` of a model and a `hash` of its weights as they are loaded: their names, shapes and values."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, weight in sorted(model.state_dict().items()):
-        digest.update(f"{name} {weight.dtype} {list(weight.shape)}".encode())
-        values = weight.detach().cpu().flatten()
-        whole = values if values.stride() == (1,) else values.clone(memory_format=torch.contiguous_format)
-        digest.update(memoryview(whole.view(torch.uint8).numpy()))
-    return {"dtype": str(model.dtype).removeprefix("torch."), "hash": digest.hexdigest()}
+    return {"dtype": str(model.dtype).removeprefix("torch."), "hash": hash_of_tensors(model.state_dict())}
 
 
 def vocabulary_hash(tokenizer: Any) -> str:
     """A hash of which token has which number."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.blake2b(vocabulary.encode(), digest_size=16).hexdigest()
+    return hash_of_json(sorted(tokenizer.get_vocab().items()))
 
 
 def _require_all_weights(report: Mapping[str, Any], where: str) -> None:
