@@ -47,6 +47,28 @@ def test_processors_that_leave_nothing(engine: Engine, processor: Any, policy: s
     assert partial.stats.tokens == sum(map(len, partial.tokens))
 
 
+def only_below(limit: int) -> Any:
+    return lambda ids, scores: scores.masked_fill(torch.arange(scores.shape[1]) >= limit, -torch.inf)
+
+
+def test_of_several_processors_the_one_at_fault_is_named(engine: Engine) -> None:
+    def warms(ids: Tensor, scores: Tensor) -> Tensor:
+        return scores / 2
+
+    for processors, place in (([later(forbids_all), warms, warms], 1), ([warms, warms, later(gives_nan)], 3)):
+        name = processors[place - 1].__name__
+        with pytest.raises(GenerationError, match=rf"after {name}, number {place} of 3, no logit is finite"):
+            engine.generate(PROMPTS, "static:length=3", max_new_tokens=30, logits_processor=processors)
+
+
+def test_what_two_processors_forbid_together_is_said_of_the_second(engine: Engine) -> None:
+    def only_above(ids: Tensor, scores: Tensor) -> Tensor:
+        return scores.masked_fill(torch.arange(scores.shape[1]) < 20, -torch.inf)
+
+    with pytest.raises(GenerationError, match="after only_above, number 2 of 2"):
+        engine.generate(PROMPTS, "static:length=3", logits_processor=[only_below(20), only_above])
+
+
 def test_processors_get_copies(engine: Engine) -> None:
     def spoils(ids: Tensor, scores: Tensor) -> Tensor:
         kept = scores.clone()
@@ -60,9 +82,6 @@ def test_processors_get_copies(engine: Engine) -> None:
 
 
 def test_every_processor_counts_in_order(engine: Engine) -> None:
-    def only_below(limit: int) -> Any:
-        return lambda ids, scores: scores.masked_fill(torch.arange(scores.shape[1]) >= limit, -torch.inf)
-
     def only_even(ids: Tensor, scores: Tensor) -> Tensor:
         return scores.masked_fill(torch.arange(scores.shape[1]) % 2 == 1, -torch.inf)
 

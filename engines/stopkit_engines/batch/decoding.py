@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import compress
 
 import torch
@@ -165,6 +165,7 @@ class BatchDecoding(Decoding):
             logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
         ahead = drafted.unsqueeze(1)
         logits = _from_block_start(logits, columns, ahead)
+        self._scored = logits
         processed = self._process(logits, self._length)
         p = self._request.options.probabilities(processed)
         q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
@@ -186,10 +187,9 @@ class BatchDecoding(Decoding):
                     "generated so far is kept. A wider dtype (engine.dtype) may help."
                 )
             if forbidden:
-                names = ", ".join(names_of(row.processors))
                 raise GenerationError(
                     f"after token {row.length} of prompt {row.index} the logits processors leave no token to sample: "
-                    f"after them ({names}) no logit is finite; what was generated so far is kept."
+                    f"{self._at_fault(row)}; what was generated so far is kept."
                 )
         for row, (_, _, nonfinite, drafted, accepted, own, *block) in gained:
             row.nonfinite_drafts += nonfinite
@@ -236,11 +236,26 @@ class BatchDecoding(Decoding):
         processed = logits.clone()
         for row, start in enumerate(first.tolist()):
             for column in range(logits.shape[1]):
-                scores = processed[row : row + 1, column].clone()
-                for processor in self._rows[row].processors:
-                    scores = processor(self._tokens[row : row + 1, : start + column].clone(), scores)
-                processed[row, column] = scores[0]
+                for scores in self._processing(row, start + column, logits[row, column]):
+                    processed[row, column] = scores[0]
         return processed
+
+    def _processing(self, row: int, length: int, logits: Tensor) -> Iterator[Tensor]:
+        """The scores [1, V] after each processor of `row`, from the `logits` [V] behind its first `length` tokens."""
+        scores = logits.unsqueeze(0).clone()
+        for processor in self._rows[row].processors:
+            scores = processor(self._tokens[row : row + 1, :length].clone(), scores)
+            yield scores
+
+    def _at_fault(self, sequence: BatchSequence) -> str:
+        """Which processor left nothing, and what it left, in the block that was scored last."""
+        row, names = self._rows.index(sequence), names_of(sequence.processors)
+        for column, logits in enumerate(self._scored[row]):
+            left = [bool(finite(scores)) for scores in self._processing(row, sequence.length + column, logits)]
+            if not left[-1]:
+                first = len(left) - left[::-1].index(True) if True in left else 0
+                return f"after {names[first]}, number {first + 1} of {len(names)}, no logit is finite"
+        return f"after them ({', '.join(names)}) no logit is finite, and when they were asked again they left some"
 
 
 def names_of(processors: Sequence[Processor]) -> list[str]:
