@@ -136,6 +136,14 @@ def _tiny_fields(config: Any, sizes: dict[str, Any], ids: dict[str, int]) -> dic
     return fields | EXTRA.get(config.model_type, {})
 
 
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+KIMI = {
+    "num_key_value_heads": 4,
+    "linear_head_dim": 8,
+    "linear_num_heads": 4,
+    "qk_head_dim": 16,
+    "num_experts_per_token": 2,
+}
 EXTRA: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
     "gemma3n_text": {
@@ -146,12 +154,35 @@ EXTRA: dict[str, dict[str, Any]] = {
         "intermediate_size": [32] * 6,
     },
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
-        "ffn_config": {"moe_num_experts": 2, "moe_top_k": 1},
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {"hidden_size": 32, "ffn_hidden_size": 32, "moe_num_experts": 2, "moe_top_k": 1},
+    },
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 2},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2, "num_dense_layers": 1},
+    "kimi_linear": KIMI,
+    "bailing_hybrid": KIMI | {"layer_group_size": 2, "num_expert_group": 1, "first_k_dense_replace": 1},
+    "xmod": {"default_language": "en_XX"},
+    "cohere_compass_text": {"rope_parameters": dict.fromkeys(("full_attention", "sliding_attention"), ROPE)},
+    "zamba": {
+        "num_hidden_layers": 6,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "mamba_dt_rank": 4,
+        "num_key_value_heads": 4,
     },
     "zaya": {"num_experts_per_tok": 1},
     "reformer": {"axial_pos_embds": False, "is_decoder": True},
-    "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid"] * 2},
+    "zamba2": {
+        "num_hidden_layers": 6,
+        "layers_block_type": ["mamba", "hybrid"] * 3,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "mamba_headdim": 8,
+        "num_key_value_heads": 4,
+        "adapter_rank": 4,
+    },
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_expand": 2},

@@ -57,7 +57,7 @@ def test_of_several_processors_the_one_at_fault_is_named(engine: Engine) -> None
 
     for processors, place in (([later(forbids_all), warms, warms], 1), ([warms, warms, later(gives_nan)], 3)):
         name = processors[place - 1].__name__
-        with pytest.raises(GenerationError, match=rf"after {name}, number {place} of 3, no logit is finite"):
+        with pytest.raises(GenerationError, match=rf"after `{name}`, number {place} of 3, no logit is finite"):
             engine.generate(PROMPTS, "static:length=3", max_new_tokens=30, logits_processor=processors)
 
 
@@ -65,7 +65,7 @@ def test_what_two_processors_forbid_together_is_said_of_the_second(engine: Engin
     def only_above(ids: Tensor, scores: Tensor) -> Tensor:
         return scores.masked_fill(torch.arange(scores.shape[1]) < 20, -torch.inf)
 
-    with pytest.raises(GenerationError, match="after only_above, number 2 of 2"):
+    with pytest.raises(GenerationError, match="after `only_above`, number 2 of 2"):
         engine.generate(PROMPTS, "static:length=3", logits_processor=[only_below(20), only_above])
 
 

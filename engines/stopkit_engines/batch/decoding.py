@@ -254,7 +254,7 @@ class BatchDecoding(Decoding):
             left = [bool(finite(scores)) for scores in self._processing(row, sequence.length + column, logits)]
             if not left[-1]:
                 first = len(left) - left[::-1].index(True) if True in left else 0
-                return f"after {names[first]}, number {first + 1} of {len(names)}, no logit is finite"
+                return f"after `{names[first]}`, number {first + 1} of {len(names)}, no logit is finite"
         return f"after them ({', '.join(names)}) no logit is finite, and when they were asked again they left some"
 
 
