@@ -9,7 +9,8 @@ import click
 
 from stopkit.cli.app import Command, echo
 from stopkit.cli.options import options_of, quiet
-from stopkit.pair.recipe import ModelSize, Schedule
+from stopkit.errors import InputError
+from stopkit.pair.recipe import DistillationPlan, ModelSize, Schedule
 
 if TYPE_CHECKING:
     from stopkit.pair.pair import OnProgress, Recipe
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SHARED_SIZE = ("vocabulary", "context")
 SHARED_SCHEDULE = ("batch", "micro_batch", "learning_rate", "seed")
 """Fields that both models have in common."""
+PLAN = tuple(DistillationPlan.model_fields)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 MODELS = {
@@ -45,6 +47,10 @@ def _model_options(function: Function) -> Function:
 @options_of(ModelSize, *SHARED_SIZE)
 @_model_options
 @options_of(Schedule, *SHARED_SCHEDULE, "compile")
+@click.option("--target-of", metavar="PAIR", help="Take the target of this pair, a folder or `bundled`; train a draft.")
+@click.option("--distil", is_flag=True, help="Let the draft learn the target's distribution instead of the text.")
+@click.option("--distil-on", multiple=True, metavar="GLOB", help="Further files to copy the target on.")
+@options_of(DistillationPlan, "samples")
 @click.option("--report-every", type=float, default=60.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> None:
@@ -70,21 +76,41 @@ def train_pair(out: Path, report_every: float, resume: bool, **options: Any) -> 
 
 
 def _recipe(options: dict[str, Any]) -> "Recipe":
+    from stopkit.pair.card import known
     from stopkit.pair.pair import Recipe
     from stopkit.validation import validated
 
     common = {name: options[name] for name in SHARED_SCHEDULE}
+    target_of, shared = _pair(options["target_of"]), {name: options[name] for name in SHARED_SIZE}
+    if target_of:
+        shared = {name: known(target_of, "target")[name] for name in SHARED_SIZE}
     sizes, schedules = {}, {}
     for name, defaults in MODELS.items():
         shape = {field: options[f"{name}_{field}"] for field in ("layers", "width", "heads")}
-        shape |= {name: options[name] for name in SHARED_SIZE}
-        sizes[name] = validated(ModelSize, shape, name)
+        sizes[name] = validated(ModelSize, shape | shared, name)
         steps, minutes = options[f"{name}_steps"], options[f"{name}_minutes"]
         length = {"steps": steps, "minutes": defaults["minutes"] if steps is None and minutes is None else minutes}
         compiled = {"compile": options["compile"] and name == "target"}
         schedules[name] = validated(Schedule, common | length | compiled, name)
     given = {name: options[name] for name in ("corpus", "include", "exclude", "hold_out") if options[name]}
-    return Recipe(**given, sizes=sizes, schedules=schedules)
+    if options["distil"]:
+        given["distillation"] = validated(
+            DistillationPlan, {name: options[name] for name in PLAN if options[name] != ()}, "distil"
+        )
+    return Recipe(**given, target_of=target_of, sizes=sizes, schedules=schedules)
+
+
+def _pair(name: str | None) -> Path | None:
+    if name is None:
+        return None
+    from stopkit.pair.bundled import FOLDER
+
+    folder = FOLDER if name == "bundled" else Path(name)
+    if not (folder / "card.json").is_file():
+        raise InputError(
+            f"--target-of: {folder} has no card.json; name a folder `pair` that train-pair wrote, or bundled."
+        )
+    return folder
 
 
 @contextmanager

@@ -38,6 +38,12 @@ def describe(model: PreTrainedModel, size: ModelSize, schedule: Schedule, progre
     }
 
 
+def known(folder: Path, name: str) -> dict[str, Any]:
+    """The same of a model of the pair in `folder`, from its card."""
+    figures: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))["models"][name]
+    return figures
+
+
 def measure(folder: Path, held_out: Tensor, context: int) -> dict[str, Any]:
     """What plain transformers measures in float32 on the pair in `folder`; `held_out` is 1-D, long."""
     target, draft = (
@@ -114,6 +120,12 @@ ROWS = (
 )
 
 
+DISTILLED = """
+The draft learned the target's distribution, not the text: on {windows:,} windows of that text, of text that the target
+was not trained on ({texts}; without tests of what is held out), and of {samples:,} tokens that the target said itself.
+"""
+
+
 def text(figures: dict[str, Any]) -> str:
     """The card in Markdown."""
     data, measured = figures["data"], figures["conditions"]
@@ -126,6 +138,8 @@ def text(figures: dict[str, Any]) -> str:
     beta = _table(
         ("temperature", "β"), [(at, f"{value:.3f}") for at, value in figures["acceptance_probability"].items()]
     )
+    plan = figures.get("distillation")
+    taught = DISTILLED.format(**plan, texts=", ".join(f"`{each}`" for each in plan["distil_on"])) if plan else ""
     modules = ", ".join(f"`{name}`" for name in data["held_out_modules"])
     return f"""# A target and a draft model for speculative decoding
 
@@ -136,7 +150,7 @@ safetensors. They are small, and made to study speculative decoding rather than 
 
 Trained on {data["source"]}: {data["files"]:,} files, {data["tokens"]:,} tokens. Held out as whole files
 ({data["held_out_tokens"]:,} tokens): {modules}.
-
+{taught}
 ## Models
 
 {table}

@@ -87,6 +87,15 @@ def read_corpus(
     )
 
 
+def read_further(root: Path | None, include: Sequence[str], held_out: Sequence[str] = HELD_OUT) -> tuple[str, ...]:
+    """The files under `root` that match `include`, without those held out and without tests of these."""
+    root = root or standard_library()
+    apart = _matching(root, held_out)
+    about = {f"test_{name}" for path in apart for name in (path.stem, path.parent.name)}
+    rest = _matching(root, include) - apart
+    return tuple(_texts(sorted(path for path in rest if about.isdisjoint(path.with_suffix("").parts))))
+
+
 def _matching(root: Path, globs: Iterable[str]) -> set[Path]:
     return {path for glob in globs for path in root.glob(glob) if path.is_file()}
 

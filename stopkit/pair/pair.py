@@ -8,19 +8,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from stopkit.errors import InputError
 from stopkit.pair import card
-from stopkit.pair.corpus import EXCLUDE, HELD_OUT, Corpus, read_corpus
-from stopkit.pair.recipe import ModelSize, Schedule
+from stopkit.pair.corpus import EXCLUDE, HELD_OUT, Corpus, read_corpus, read_further
+from stopkit.pair.lessons import Distillation, Lessons, NextToken, sampled_windows
+from stopkit.pair.recipe import DistillationPlan, ModelSize, Schedule
 from stopkit.pair.tokenizer import encode_documents, train_tokenizer
 from stopkit.pair.training import Progress, train
 
-ORDER = ("draft", "target")
-"""The draft is done in minutes and shows early whether the corpus is right."""
+NAMES = ("draft", "target")
+"""In the order of training: the draft is done in minutes and shows early whether the corpus is right."""
+PROMPT = 8
+"""Tokens of a text that the target goes on with by itself."""
 STANDARD_LIBRARY_LICENCE = (
     "The weights are licensed under Apache-2.0. They were trained on the source of Python's standard library, which is "
     "under the PSF licence."
@@ -40,8 +45,15 @@ class Recipe(BaseModel):
     include: tuple[str, ...] = Field(default=("**/*.py",), description="globs of the files to read")
     exclude: tuple[str, ...] = Field(default=EXCLUDE, description="globs of the files to leave out")
     hold_out: tuple[str, ...] = Field(default=HELD_OUT, description="globs of the files never trained on")
+    target_of: Path | None = Field(default=None, description="pair whose target and tokenizer are taken as they are")
+    distillation: DistillationPlan | None = Field(default=None, description="unset, the draft learns from text alone")
     sizes: Mapping[str, ModelSize]
     schedules: Mapping[str, Schedule]
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The models in the order of training; a target teaches only when it is done."""
+        return NAMES[::-1] if self.distillation or self.target_of else NAMES
 
     @property
     def vocabulary(self) -> int:
@@ -68,7 +80,7 @@ def make_pair(
     With `resume`, what is finished stays and an interrupted model goes on from its last checkpoint. Raises InputError
     when the folder holds a run that was not to be resumed, or when the corpus is too small.
     """
-    if not resume and any((folder / name / "checkpoint").exists() for name in ORDER):
+    if not resume and any((folder / name / "checkpoint").exists() for name in NAMES):
         raise InputError(f"{folder}: holds a run already; go on with it by --resume, or choose another folder.")
     say("reading the corpus")
     text = read_corpus(recipe.corpus, recipe.include, recipe.exclude, recipe.hold_out)
@@ -88,32 +100,64 @@ def make_pair(
         },
         "models": {},
     }
-    for name in ORDER:
-        model, progress = train(
-            recipe.sizes[name],
-            recipe.schedules[name],
-            tokens,
-            held_out,
-            tokenizer.eos_token_id,
-            folder / name,
-            resume=resume,
-            on_progress=lambda progress, share, name=name: on_progress(name, progress, share),  # type: ignore[misc]
-            report_every_seconds=report_every_seconds,
-        )
+    models: dict[str, Any] = {}
+    for name in recipe.order:
+        if name == "target" and recipe.target_of:
+            model = AutoModelForCausalLM.from_pretrained(recipe.target_of / name, dtype=torch.float32).eval()
+            figures["models"][name] = card.known(recipe.target_of, name)
+        else:
+            size, schedule = recipe.sizes[name], recipe.schedules[name]
+            lessons: Lessons = NextToken(tokens, size.context, schedule.batch, schedule.seed)
+            if name == "draft" and recipe.distillation:
+                windows = _windows(recipe, tokenizer, tokens, models["target"], folder / "distillation", say)
+                place = folder / "distillation"
+                lessons = Distillation(models["target"], windows, place, schedule.batch, schedule.seed)
+                figures["distillation"] = recipe.distillation.model_dump() | {"windows": len(windows)}
+            model, progress = train(
+                size,
+                schedule,
+                lessons,
+                held_out,
+                tokenizer.eos_token_id,
+                folder / name,
+                resume=resume,
+                on_progress=lambda progress, share, name=name: on_progress(name, progress, share),  # type: ignore[misc]
+                report_every_seconds=report_every_seconds,
+            )
+            figures["models"][name] = card.describe(model, size, schedule, progress)
+        models[name] = model
+    for name, model in models.items():
         model.half().save_pretrained(folder / "pair" / name)
         tokenizer.save_pretrained(folder / "pair" / name)
-        figures["models"][name] = card.describe(model, recipe.sizes[name], recipe.schedules[name], progress)
     say("measuring the pair")
     card.write(folder / "pair", figures | card.measure(folder / "pair", held_out, recipe.context))
     return folder / "pair"
 
 
 def _tokenizer(recipe: Recipe, text: Corpus, folder: Path, resume: bool) -> PreTrainedTokenizerFast:
+    if recipe.target_of:
+        return AutoTokenizer.from_pretrained(recipe.target_of / "target")
     if resume and folder.is_dir():
         return AutoTokenizer.from_pretrained(folder)
     tokenizer = train_tokenizer(text.train, recipe.vocabulary, recipe.context)
     tokenizer.save_pretrained(folder)
     return tokenizer
+
+
+def _windows(
+    recipe: Recipe, tokenizer: Any, tokens: Tensor, target: Any, folder: Path, say: Callable[[str], None]
+) -> Tensor:
+    """What the draft learns to copy its target on [N, L]: its text, text that it has not seen, and its own."""
+    plan, context = recipe.distillation or DistillationPlan(), recipe.context
+    further = encode_documents(tokenizer, read_further(recipe.corpus, plan.distil_on, recipe.hold_out))
+    text = torch.cat([each[: len(each) // context * context].view(-1, context) for each in (tokens, further)])
+    own = folder / "samples.safetensors"
+    if plan.samples and not own.is_file():
+        say(f"drawing {plan.samples:,} tokens from the target")
+        folder.mkdir(parents=True, exist_ok=True)
+        beginnings = text[:: max(1, len(text) * context // plan.samples), :PROMPT][: plan.samples // context]
+        save_file({"windows": sampled_windows(target, beginnings, context)}, own)
+    return torch.cat([text, *(load_file(own).values() if plan.samples else ())])
 
 
 def _require_enough(tokens: Tensor, held_out: Tensor, context: int) -> None:

@@ -46,3 +46,14 @@ class Schedule(BaseModel):
         """Learning rate at this share of the run."""
         rising = progress / self.warmup if self.warmup else 1.0
         return self.learning_rate * min(1.0, rising, (1 - progress) / (1 - self.warmup))
+
+
+class DistillationPlan(BaseModel):
+    """What a draft learns of its target's distribution from, beside the text that the target was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    distil_on: tuple[str, ...] = Field(
+        default=("test/**/*.py", "*/test/**/*.py"), description="globs of text that the target was not trained on"
+    )
+    samples: int = Field(default=500_000, ge=0, description="tokens drawn from the target at temperature 1")

@@ -35,4 +35,5 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
 def encode_documents(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> Tensor:
     """All documents as one 1-D long tensor, the end-of-text token before each."""
     encoded = tokenizer.backend_tokenizer.encode_batch(list(texts))
-    return torch.tensor([token for document in encoded for token in (tokenizer.eos_token_id, *document.ids)])
+    tokens = [token for document in encoded for token in (tokenizer.eos_token_id, *document.ids)]
+    return torch.tensor(tokens, dtype=torch.long)

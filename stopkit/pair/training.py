@@ -1,16 +1,17 @@
 """Train one small Llama-type causal language model: the loop behind `stopkit train-pair`.
 
 A run is a folder. `checkpoint/` in it holds weights, optimizer state and progress, and is replaced as a whole, so an
-interrupted run goes on where it stopped. Batches are a function of (seed, step): nothing else has to be restored.
+interrupted run goes on where it stopped.
 """
 
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,10 +19,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from stopkit.pair.lessons import Lessons, half_precision
 from stopkit.pair.recipe import ModelSize, Schedule
-
-BFLOAT16 = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
-"""Whether the processor is likely to compute in bfloat16 itself; one that does not is several times slower in it."""
 
 
 def build(size: ModelSize, end_of_text: int) -> LlamaForCausalLM:
@@ -44,7 +43,7 @@ def build(size: ModelSize, end_of_text: int) -> LlamaForCausalLM:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. Losses are mean negative log-likelihood in nats per token."""
+    """Where a run stands. Losses are in nats a token: that of the lessons, and the held-out text's likelihood."""
 
     step: int
     seconds: float
@@ -56,7 +55,7 @@ class Progress:
 def train(
     size: ModelSize,
     schedule: Schedule,
-    tokens: Tensor,
+    lessons: Lessons,
     held_out: Tensor,
     end_of_text: int,
     folder: Path,
@@ -65,7 +64,7 @@ def train(
     on_progress: Callable[[Progress, float], None] = lambda progress, share: None,
     report_every_seconds: float = 60.0,
 ) -> tuple[LlamaForCausalLM, Progress]:
-    """Train on `tokens` (1-D, long), watch `held_out` (1-D, long); returns the float32 model and its final progress.
+    """Train on `lessons`, watch `held_out` (1-D, long); returns the float32 model and its final progress.
 
     `on_progress(progress, share)` is called about every `report_every_seconds` and at the end, after a checkpoint.
     """
@@ -79,13 +78,12 @@ def train(
     forward = torch.compile(model) if schedule.compile else model
     began = last_report = time.monotonic() - progress.seconds
     step, running = progress.step, progress.loss
-    windows = _windows(tokens, size.context, schedule.batch, schedule.seed, step)
 
     while (share := schedule.progress(step, time.monotonic() - began)) < 1.0:
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(share)
-        loss = _step(forward, next(windows), schedule.micro_batch)
+        loss = _step(forward, lessons, lessons.batch(step), schedule.micro_batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -107,7 +105,7 @@ def train(
 def held_out_loss(model: LlamaForCausalLM, tokens: Tensor, context: int, most: int = 48) -> float:
     """Mean negative log-likelihood, nats per token, over up to `most` windows spread evenly over `tokens`."""
     windows = spread_windows(tokens, context, most)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+    with torch.inference_mode(), half_precision():
         losses = [
             model(input_ids=batch, labels=batch, use_cache=False).loss * len(batch) for batch in torch.split(windows, 8)
         ]
@@ -120,28 +118,14 @@ def spread_windows(tokens: Tensor, context: int, most: int) -> Tensor:
     return windows[:: max(1, len(windows) // most)][:most]
 
 
-def _step(forward: Callable[..., object], batch: Tensor, micro_batch: int) -> float:
+def _step(model: Any, lessons: Lessons, batch: tuple[Tensor, ...], micro_batch: int) -> float:
     total = 0.0
-    for part in torch.split(batch, micro_batch):
-        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
-            loss = forward(input_ids=part, labels=part, use_cache=False).loss * len(part) / len(batch)  # type: ignore[attr-defined]
-        loss.backward()
+    for part in zip(*(torch.split(each, micro_batch) for each in batch), strict=True):
+        with half_precision():
+            loss = lessons.loss(model, *part) * len(part[0]) / len(batch[0])
+        loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total
-
-
-def _windows(tokens: Tensor, context: int, batch: int, seed: int, step: int) -> Iterator[Tensor]:
-    """Batches [batch, context] from `step` on. Every pass cuts the text at another phase and shuffles the cuts."""
-    count = (len(tokens) - context) // context
-    while True:
-        rows = []
-        for index in range(step * batch, (step + 1) * batch):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + index // count)
-            phase = int(torch.randint(context, (), generator=generator))
-            start = int(torch.randperm(count, generator=generator)[index % count]) * context + phase
-            rows.append(tokens[start : start + context])
-        yield torch.stack(rows)
-        step += 1
 
 
 def _optimizers(model: LlamaForCausalLM) -> list[Optimizer]:

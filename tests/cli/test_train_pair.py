@@ -9,6 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stopkit.pair import training
+from stopkit.pair.corpus import read_further
+from stopkit.pair.lessons import Distillation
+from stopkit.pair.recipe import ModelSize
 from tests.cli.conftest import Run
 
 SIZES = {
@@ -109,6 +112,59 @@ def test_an_interrupted_run_goes_on(
         for name in ("run", "whole")
     ]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_draft_is_distilled_from_the_target(run: Run, arguments: list[object], tmp_path: Path) -> None:
+    plan = ["--distil", "--distil-on", "noise.py", "--samples", 64]
+    done = run(*arguments, *plan)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.index("target: step 4") < done.stdout.index("draft: step 3")
+    figures = json.loads((tmp_path / "run" / "pair" / "card.json").read_text())
+    assert figures["distillation"]["distil_on"] == ["noise.py"]
+    assert "target's distribution" in (tmp_path / "run" / "pair" / "MODEL_CARD.md").read_text()
+
+    more = ["train-pair", "--out", tmp_path / "more", "--target-of", tmp_path / "run" / "pair", *arguments[3:], *plan]
+    assert run(*more).exit_code == 0
+    for name in ("target", "draft"):  # the teacher is the same, but for its rounding to half precision
+        before, after = (
+            AutoModelForCausalLM.from_pretrained(tmp_path / each / "pair" / name).state_dict()
+            for each in ("run", "more")
+        )
+        assert all(torch.allclose(before[key], after[key], atol=0 if name == "target" else 1e-2) for key in before)
+    assert json.loads((tmp_path / "more" / "pair" / "card.json").read_text())["models"]["target"]["steps"] == 4
+
+
+def test_a_pair_to_take_the_target_of_must_be_one(run: Run, arguments: list[object], tmp_path: Path) -> None:
+    done = run(*arguments, "--target-of", tmp_path)
+    assert done.exit_code == 2
+    assert "card.json" in done.stderr
+
+
+def test_lessons_of_a_teacher(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher, student = (training.build(ModelSize(layers=1, width=16, heads=1, vocabulary=300), 0) for _ in range(2))
+    windows = torch.randint(300, (5, 12))
+    lessons = Distillation(teacher, windows, tmp_path, batch=2, seed=3)
+    seen = [lessons.batch(step) for step in range(5)]
+    assert sorted(torch.cat([rows for rows, _ in seen])[:5].tolist()) == sorted(windows.tolist())
+    for rows, states in seen:
+        with torch.no_grad():
+            p, q = (model(rows).logits.log_softmax(-1) for model in (teacher, student))
+            expected = torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(-1).mean()
+            assert float(lessons.loss(student, rows, states)) == pytest.approx(float(expected), abs=2e-3)
+            assert float(lessons.loss(teacher, rows, states)) < 1e-3
+    again = Distillation(teacher, windows, tmp_path, batch=2, seed=3)
+    teacher.base_model.forward = None  # all is known by now
+    assert all(torch.equal(a, b) for step in range(5) for a, b in zip(seen[step], again.batch(step), strict=True))
+
+
+def test_further_text_has_no_tests_of_what_is_held_out(corpus: Path) -> None:
+    (corpus / "test_apart.py").write_text("held out")
+    assert [text.split("(")[0] for text in read_further(corpus, ("*.py",), ("apart.py",))] == [
+        "def first_0",
+        "def noise_0",
+        "def second_0",
+    ]
 
 
 @pytest.mark.parametrize(
