@@ -20,6 +20,7 @@ from stopkit.sampling import Sampling
 from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit_engines.batch.draft_source import DraftSource
+from stopkit_engines.batch.room import enlarged, roomier
 from stopkit_engines.batch.runner import Runner, finite
 from stopkit_engines.batch.sequences import BatchSequence
 
@@ -55,8 +56,7 @@ class BatchDecoding(Decoding):
         self._coupling = COUPLINGS[request.options.coupling](self._random)
         self._ends = frozenset(ends)
         self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=device)
-        columns = 1 + max(len(sequence.prompt) + sequence.room for sequence in sequences)
-        self._tokens = torch.zeros(request.rows, columns, dtype=torch.long, device=device)
+        self._tokens = torch.zeros(request.rows, 0, dtype=torch.long, device=device)
         for row in self._seated:
             self._seat(row)
         self._begin_round()
@@ -71,6 +71,7 @@ class BatchDecoding(Decoding):
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
         self._nonfinite = torch.zeros_like(self._length)
         self._steady = True  # every draft step of this round was an ordinary one
+        self._make_room(max(row.length for row in self._rows))
 
     @property
     def seated(self) -> Sequence[int]:
@@ -109,6 +110,7 @@ class BatchDecoding(Decoding):
         drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
         self._tokens.scatter_(1, (self._length + drafted).unsqueeze(1), token.unsqueeze(1))
         self._block.append(self._q)
+        self._make_room(max(row.length for row in self._rows) + len(self._block))
         return Commitment(drawn, (token.unsqueeze(1) != self._end_tokens).all(1))
 
     def verify(self, drafted: Tensor) -> Verification:
@@ -226,8 +228,13 @@ class BatchDecoding(Decoding):
         """Let the sequence of `row` begin there: its prompt is written, and nothing of it has been seen."""
         sequence = self._sequences[self._seated[row]]
         sequence.seated_at = self._so_far()
+        self._make_room(len(sequence.prompt))
         self._tokens[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
         self._rewind(torch.where(torch.arange(len(self._seated), device=self.device) == row, 0, sys.maxsize))
+
+    def _make_room(self, tokens: int) -> None:
+        """Have columns for so many tokens of a row, and for one that follows them."""
+        self._tokens = enlarged(self._tokens, 1, roomier(tokens + 1, self._tokens.shape[1]))
 
     def _process(self, logits: Tensor, first: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""

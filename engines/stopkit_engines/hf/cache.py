@@ -1,7 +1,7 @@
 """`RaggedCache`: a transformers cache in which every row has its own length, and rolling back is arithmetic.
 
-Layers hold preallocated tensors and write wherever `point` says, row by row. What a row may see is decided by the
-attention mask alone: entries past a row's length are stale, never seen, and overwritten when the row gets there.
+Layers write wherever `point` says, row by row. What a row may see is decided by the attention mask alone: entries past
+a row's length are stale, never seen, and overwritten when the row gets there. Memory grows with what is held.
 """
 
 from typing import Any
@@ -11,21 +11,27 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from stopkit_engines.batch.room import enlarged, roomier
+
 
 class RaggedCache(Cache):  # type: ignore[misc]
-    """Keys and values for `batch_size` rows of at most `capacity` tokens."""
+    """Keys and values for `batch_size` rows; `make_room` says of how many tokens."""
 
-    def __init__(self, layers: int, batch_size: int, capacity: int, device: torch.device) -> None:
-        self.capacity = capacity
-        self.rows = torch.arange(batch_size, device=device).unsqueeze(1)
+    def __init__(self, layers: int, batch_size: int, device: torch.device) -> None:
+        self.rows = torch.arange(batch_size, device=device).view(-1, 1, 1)
         self.slots = self.rows
         self.used = 0
+        self.size = 0
         super().__init__(layers=[RaggedLayer(self) for _ in range(layers)])
 
     @property
     def spare(self) -> int:
         """A slot that nothing ever sees; padding writes there."""
-        return self.capacity
+        return self.size - 1
+
+    def make_room(self, tokens: int) -> None:
+        """Have slots for so many tokens of a row, and one to spare."""
+        self.size = roomier(tokens + 1, self.size)
 
     def point(self, slots: Tensor, used: int) -> None:
         """Let the next forward write token w of row b to `slots[b, w]` and read the first `used` slots."""
@@ -33,7 +39,7 @@ class RaggedCache(Cache):  # type: ignore[misc]
 
 
 class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer: keys and values as [B, capacity + 1, heads, head size]."""
+    """One layer: keys and values as [B, heads, slots, head size]."""
 
     is_sliding = False
 
@@ -42,9 +48,8 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        batch_size, slots = len(self.cache.rows), self.cache.capacity + 1
         self.keys, self.values = (
-            states.new_zeros(batch_size, slots, states.shape[1], states.shape[3])
+            states.new_zeros(len(states), states.shape[1], self.cache.size, states.shape[3])
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -53,11 +58,17 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
         """Store states [B, heads, W, head size] at the cache's slots; return what may be attended to, same layout."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = (enlarged(stored, 2, self.cache.size) for stored in (self.keys, self.values))
         return self._store(self.keys, key_states), self._store(self.values, value_states)
 
     def _store(self, stored: Tensor, states: Tensor) -> Tensor:
-        stored[self.cache.rows, self.cache.slots] = states.transpose(1, 2)
-        return stored[:, : self.cache.used].transpose(1, 2)
+        slots = self.cache.slots
+        if len(slots) == 1:  # twice as fast as the general case
+            stored.index_copy_(2, slots[0], states)
+        else:
+            heads = torch.arange(stored.shape[1], device=stored.device).unsqueeze(1)
+            stored[self.cache.rows, heads, slots.unsqueeze(1)] = states
+        return stored[:, :, : self.cache.used]
 
     def get_seq_length(self) -> int:
         return self.cache.used
@@ -66,6 +77,6 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.cache.used, 0
 
     def get_max_length(self) -> int:
-        return self.cache.capacity
+        return self.cache.size
 
     get_max_cache_shape = get_max_length  # its name before transformers 5.18

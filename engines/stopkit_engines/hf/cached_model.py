@@ -29,8 +29,7 @@ class CachedModel:
         config = model.config.get_text_config()
         self._forward = Forward(model, vocabulary)
         self._masks = LayerMasks(config, capacity, model.dtype, device)
-        self._cache = RaggedCache(config.num_hidden_layers, batch_size, capacity, device)
-        self._slots = torch.arange(capacity, device=device)
+        self._cache = RaggedCache(config.num_hidden_layers, batch_size, device)
 
     @property
     def forwards(self) -> int:
@@ -43,14 +42,19 @@ class CachedModel:
         Rows end in the last column, so their last `keep` positions are the last `keep` columns.
         """
         self.width, used = torch.stack([(end - self.filled).amax(), end.amax()]).tolist()
-        places = end.unsqueeze(1) + torch.arange(-self.width, 0, device=end.device)
-        positions = places.clamp(min=0)
-        slots = places.where(places >= self.filled.unsqueeze(1), self._cache.spare)
-        there = self._slots[:used]
-        visible = there <= positions.unsqueeze(2)
-        scores = self.see(tokens.gather(1, positions), slots, positions, visible, there, keep, hidden)
+        self._cache.make_room(used)
+        span, there = (torch.arange(*ends, device=end.device) for ends in ((-self.width, 0), (0, used)))
+        scores = self._pending(tokens, end, span, there, keep, hidden)
         self.filled = end
         return scores
+
+    def _pending(self, tokens: Tensor, end: Tensor, span: Tensor, there: Tensor, keep: int, hidden: bool) -> Scores:
+        """Scores of the places `span` [W], counted back from each row's `end`; `there` [S] are all that can be seen."""
+        places = end.unsqueeze(1) + span
+        positions = places.clamp(min=0)
+        slots = places.where(places >= self.filled.unsqueeze(1), self._cache.spare)
+        visible = there <= positions.unsqueeze(2)
+        return self.see(tokens.gather(1, positions), slots, positions, visible, there, keep, hidden)
 
     def see(
         self,
@@ -67,6 +71,7 @@ class CachedModel:
         Each sees those that `visible` [B, W, S] says of the first S slots, its own included, and that its layer's
         window reaches; `there` [S] are the positions of what the slots hold.
         """
+        self._cache.make_room(visible.shape[-1])
         self._cache.point(slots, visible.shape[-1])
         masks = self._masks(visible, positions, there)
         return self._forward(tokens, self._cache, keep, hidden, attention_mask=masks, position_ids=positions)
