@@ -184,24 +184,19 @@ def rejected_tokens_stay_in_the_cache(patch: pytest.MonkeyPatch) -> None:
         stale = self._cache.layers[0].values
         kept = stale.clone() if stale is not None else None
         rewind(self, agreed)
-        self._cache.layers[0].values = kept if kept is None else kept.roll(1, dims=1)
+        self._cache.layers[0].values = kept if kept is None else kept.roll(1, dims=2)
 
     patch.setattr(CachedModel, "rewind", wrong)
 
 
 @mutant()
 def stale_entries_visible(patch: pytest.MonkeyPatch) -> None:
-    forward = CachedModel.forward
+    see = CachedModel.see
 
-    def wrong(self: Any, *args: Any, **options: Any) -> Any:
-        slots = self._slots
-        self._slots = slots - 1
-        try:
-            return forward(self, *args, **options)
-        finally:
-            self._slots = slots
+    def wrong(self: Any, tokens: Tensor, slots: Tensor, positions: Tensor, visible: Tensor, *further: Any) -> Any:
+        return see(self, tokens, slots, positions, visible | visible.roll(1, dims=2), *further)
 
-    patch.setattr(CachedModel, "forward", wrong)
+    patch.setattr(CachedModel, "see", wrong)
 
 
 @mutant()

@@ -69,7 +69,7 @@ class BatchSequence:
             done.finish_reason = "stop"
         elif ending is not None:
             done.finish_reason = "eos"
-        elif self.left == 0:
+        elif self.left <= 0:
             done.finish_reason = "context" if self.cramped else "length"
         text = self.stream.take(last=not self.active)
         done.text = self.stream.text
