@@ -11,11 +11,11 @@ from torch import Tensor
 from stopkit.costs import FixedCosts
 from stopkit.decode import Generation
 from stopkit.decoding import Decoding
-from stopkit.errors import InputError
+from stopkit.errors import InputError, shown
 from stopkit.generation import GenerationOptions, GenerationResult, Piece, Request
 from stopkit.kinds import Kind
 from stopkit.policy import StoppingPolicy
-from stopkit.prompt_kinds import as_prompts
+from stopkit.prompt_kinds import as_prompts, is_whole
 from stopkit.random import RandomSource
 from stopkit.spec import load_policy
 from stopkit.state import State
@@ -115,8 +115,25 @@ class Engine(Kind, ABC):
         return Generation(policy, self.start(request), request.state)
 
 
-REQUEST = ("batch_size", "seeds", "random", "logits_processor", "on_piece", "state")
-"""What `generate` takes besides the fields of GenerationOptions."""
+def _holds(is_right: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return is_right(value)
+    except TypeError:  # it asks for elements, and there are none
+        return False
+
+
+REQUEST: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "batch_size": (lambda given: is_whole(given) and given >= 1, "a whole number of prompts above 0"),
+    "seeds": (
+        lambda given: all(is_whole(seed) and -(1 << 63) <= seed < 1 << 63 for seed in given),
+        "a whole number of 64 bits for each prompt",
+    ),
+    "random": (lambda given: isinstance(given, RandomSource), "a RandomSource"),
+    "logits_processor": (lambda given: all(map(callable, given)), "a list of functions of token ids and scores"),
+    "on_piece": (callable, "a function of a Piece"),
+    "state": (lambda given: isinstance(given, State), "the state of an earlier result"),
+}
+"""What `generate` takes besides the fields of GenerationOptions: whether a value is right, and what would be."""
 
 
 def _asked(
@@ -125,11 +142,13 @@ def _asked(
     """The policy and the request. Raises InputError for what is wrong in them whatever the engine."""
     chosen = load_policy(policy)
     batch = as_prompts(prompts, engine.padding)
-    seeds, batch_size = named.get("seeds"), named.get("batch_size")
+    for name, value in named.items():
+        is_right, right = REQUEST[name]
+        if value is not None and not _holds(is_right, value):
+            raise InputError(f"{name}: {shown(value)} is no such thing; give {right}.")
+    seeds = named.get("seeds")
     if seeds is not None and len(seeds) != len(batch):
         raise InputError(f"seeds: {len(seeds)} for {len(batch)} prompts; give one for each.")
-    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
-        raise InputError(f"batch_size: {batch_size!r} is not a number of prompts; give a whole number above 0.")
     return chosen, Request(
         prompts=batch,
         options=validated(GenerationOptions, options, "generate"),

@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
-from stopkit.errors import InputError, shown
+from stopkit.errors import InputError, one_line, shown
 
 Chat = Sequence[Mapping[str, Any]]
 """Chat messages, each with a "role" and what was said, as chat templates read them."""
@@ -106,17 +106,17 @@ def _require_unpadded(rows: Sequence[Sequence[int]], padding: Callable[[], int |
 
 
 def _nested(values: Any, where: str) -> list[Any]:
-    rows = _listed(values)
+    rows = _listed(values, where)
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise InputError(f"{where}: {shown(values)} holds no rows of numbers.")
-    rows = [_listed(row) for row in rows]
+    rows = [_listed(row, where) for row in rows]
     return rows if rows and not _is_number(rows[0]) else [rows]
 
 
 def _token_ids(given: Iterable[Any], where: str) -> list[int]:
     ids = []
-    for at, value in enumerate(_listed(given)):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "__len__"):
+    for at, value in enumerate(_listed(given, where)):
+        if not is_whole(value):
             raise InputError(f"{where}[{at}]: {shown(value)} is no token id; give {KINDS}.")
         ids.append(operator.index(value))
     return ids
@@ -126,8 +126,19 @@ def _is_array(given: Any) -> bool:
     return hasattr(given, "tolist") and hasattr(given, "ndim")
 
 
-def _listed(values: Any) -> Any:
-    return values.tolist() if _is_array(values) else values
+def _listed(values: Any, where: str) -> Any:
+    try:
+        return values.tolist() if _is_array(values) else values
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{where}: a tensor that cannot be read: {one_line(error)}.") from None
+
+
+def is_whole(given: Any) -> bool:
+    """Whether this is a whole number, of Python or of an array."""
+    try:
+        return not isinstance(given, bool) and getattr(given, "ndim", 0) == 0 and operator.index(given) is not None
+    except (TypeError, RuntimeError):
+        return False
 
 
 def _is_number(given: Any) -> bool:

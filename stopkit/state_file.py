@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stopkit.errors import InputError
+from stopkit.files import replacing
 from stopkit.hashing import hash_of_tensors
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
@@ -23,12 +24,10 @@ def save_state(path: str | Path, policy: StoppingPolicy, state: State) -> None:
     tensors = {name: value.detach().cpu().clone() for name, value in state.flat().items()}
     block = json.dumps(as_block(policy))
     metadata = {"format": FORMAT, "policy": block, "hash": hash_of_tensors(tensors, beside=block)}
-    unfinished = Path(f"{path}.unfinished")
     try:
-        save_file(tensors, unfinished, metadata)
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            save_file(tensors, unfinished, metadata)
     except (OSError, SafetensorError) as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}.") from None
 
 

@@ -2,25 +2,18 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from stopkit.cli.formats import FORMATS
 from stopkit.errors import InputError, StopkitError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 FORCED = "stopkit.force"
-SIGNS = {
-    "results": (b'{\n  "conditions"',),
-    "state": (b'"stopkit state ',),
-    "config": (b"# Tuned by `stopkit tune`",),
-    "page": (b"<meta name='generator' content='stopkit'>",),
-    "head": (b'"stopkit acceptance head"',),
-}
-"""What the beginning of a file that a command wrote holds, by what it holds."""
-BEGINNING = 4096
+TAKEN = "stopkit.taken"
 
 
 class WrittenElsewhere(StopkitError):
@@ -28,11 +21,11 @@ class WrittenElsewhere(StopkitError):
 
 
 def output_option(*names: str, holds: str, **attributes: Any) -> Callable[[Function], Function]:
-    """An option that names a file to write, which `holds` one of `SIGNS`; `-` is standard output."""
+    """An option that names a file to write, which `holds` one of `FORMATS`; `-` is standard output if that streams."""
 
     def judge(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-        if value is not None and str(value) != "-":
-            require_place(Path(value), holds, bool(context.meta.get(FORCED)), context, parameter)
+        if value is not None and not (str(value) == "-" and FORMATS[holds].streams):
+            require_place(Path(value), holds, context, parameter)
         return value
 
     return click.option(*names, callback=judge, **attributes)
@@ -52,28 +45,33 @@ force_option: Callable[[Function], Function] = click.option(
 )
 
 
-def require_place(
-    path: Path, holds: str, forced: bool, context: click.Context | None = None, parameter: click.Parameter | None = None
-) -> None:
-    """Raise click's BadParameter unless `path` can be written, and is new or a file of this kind."""
-    folder = path.absolute().parent
+def require_place(path: Path, holds: str, context: click.Context, parameter: click.Parameter) -> None:
+    """Raise click's BadParameter unless `path` can be written, is new or of this format, and no other output's."""
+    place, form = Path(os.path.realpath(path)), FORMATS[holds]
+    taken = context.meta.setdefault(TAKEN, {})
+    other = taken.setdefault(_identity(place), parameter.opts[0])
     fault = None
-    if not folder.is_dir():
+    if str(path) == "-":
+        fault = "standard output cannot take it; name a file."
+    elif not place.parent.is_dir():
         fault = "its folder does not exist."
-    elif path.is_dir():
+    elif place.is_dir():
         fault = "is a folder; name a file."
-    elif not os.access(path if path.exists() else folder, os.W_OK):
+    elif place.exists() and not place.is_file() and not form.streams:
+        fault = "is there and is no file; name a file."
+    elif not os.access(place if place.exists() else place.parent, os.W_OK):
         fault = "cannot be written to."
-    elif path.is_file() and path.stat().st_size and not forced and not _is_ours(path, holds):
+    elif other != parameter.opts[0]:
+        fault = f"is where {other} goes; name another file."
+    elif place.is_file() and place.stat().st_size and not context.meta.get(FORCED) and not form.is_in(place):
         fault = "is there already, and not by this command; name another file, or add --force."
     if fault:
         raise click.BadParameter(f"{path}: {fault}", context, parameter)
 
 
-def _is_ours(path: Path, holds: str) -> bool:
-    with path.open("rb") as file:
-        beginning = file.read(BEGINNING)
-    return all(sign.lower() in beginning.lower() for sign in SIGNS[holds])
+def _identity(place: Path) -> Hashable:
+    """What is the same for all names of a file."""
+    return (place.stat().st_dev, place.stat().st_ino) if place.exists() else place
 
 
 def save(*outputs: tuple[str | Path | None, Callable[[str], object]]) -> None:

@@ -4,6 +4,7 @@ Each sequence becomes a small file in `PATH.parts/`; closing joins them into `PA
 interrupted. If not even that was possible, the folder of parts is a trace by itself, and resuming goes on from it.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from stopkit.errors import InputError
+from stopkit.files import UNFINISHED, replacing
 from stopkit.trace.files import (
     part_file,
     parts_folder,
@@ -27,6 +29,8 @@ from stopkit.trace.files import (
 from stopkit.trace.format import Metadata, arrow_schema
 from stopkit.trace.recorder import Rollouts
 
+PART = re.compile(rf"\d{{8}}\.parquet|{re.escape(UNFINISHED)}")
+"""How the names begin of what a recording puts into its folder of parts."""
 GROUP_ROWS = 1 << 16
 """Rows of a row group, about."""
 
@@ -77,10 +81,16 @@ class TraceWriter:
 
 
 def recorded_files(path: Path, resume: bool) -> list[Path]:
-    """The files to go on with at `path`. Raises InputError if there are some and `resume` is false."""
+    """The files to go on with at `path`.
+
+    Raises InputError if there are some and `resume` is false, or if something is where parts of the recording go.
+    """
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the file to write.")
-    files = trace_files(path) if path.exists() or any(parts_folder(path).glob("*.parquet")) else []
+    parts = parts_folder(path)
+    if parts.exists() and not (parts.is_dir() and all(PART.match(part.name) for part in parts.iterdir())):
+        raise InputError(f"{parts}: holds something else, and parts of the recording go there; name another file.")
+    files = trace_files(path) if path.exists() or any(parts.glob("*.parquet")) else []
     if files and not resume:
         raise InputError(f"{path}: exists; --resume goes on with it, or choose another file.")
     return files
@@ -114,19 +124,16 @@ def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:
 
 
 def _write_whole(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
-    unfinished = path.with_name(path.name + ".unfinished")
     floats = [field.name for field in schema if pa.types.is_float32(field.type)]
-    with pq.ParquetWriter(
-        unfinished,
-        schema,
-        compression="zstd",
-        use_dictionary=[field.name for field in schema if field.name not in floats],
-        use_byte_stream_split=floats,
-        write_page_checksum=True,
-    ) as writer:
+    how = {
+        "compression": "zstd",
+        "use_dictionary": [field.name for field in schema if field.name not in floats],
+        "use_byte_stream_split": floats,
+        "write_page_checksum": True,
+    }
+    with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema, **how) as writer:
         for group in _groups(tables):
             writer.write_table(group)
-    unfinished.replace(path)
 
 
 def _groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -79,6 +79,53 @@ def test_what_it_wrote_itself_is_replaced(run: Run, models: list[str], trace: Pa
             assert done.exit_code == 0, done.output
 
 
+def test_two_outputs_do_not_go_to_one_place(run: Run, models: list[str], tmp_path: Path) -> None:
+    both, link = tmp_path / "both", tmp_path / "link"
+    link.symlink_to(both)
+    for json_to, state_to in ((both, both), (both, link), (f"{tmp_path}/./both", both)):
+        done = run("generate", "def", *models, *SHORT, "--json", json_to, "--save-state", state_to)
+        refused(done, "goes; name another file")
+    both.touch()
+    os.link(both, tmp_path / "twin")
+    refused(run("generate", "def", *models, *SHORT, "--json", both, "--save-state", tmp_path / "twin"), "goes;")
+
+
+def test_what_only_speaks_of_a_format_is_not_of_it(run: Run, models: list[str], trace: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    text = '{"note": "stopkit state 2"}\n# Tuned by `stopkit tune` <meta name="generator" content="stopkit">'
+    for arguments in (
+        ["generate", "def", *models, *SHORT, "--json", notes],
+        ["generate", "def", *models, *SHORT, "--save-state", notes],
+        ["tune", "static", "--trace", trace, "--out", notes, "--trials", 1, "--draft-cost", 0.1],
+        ["trace", "report", trace, "--out", notes, "--policy", "static", "--draft-cost", 0.1],
+    ):
+        notes.write_text(text)
+        refused(run(*arguments), "is there already")
+        assert notes.read_text() == text
+
+
+def test_only_what_streams_goes_to_standard_output_or_a_pipe(run: Run, models: list[str], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place, message in (("-", "standard output cannot take it"), (pipe, "is no file")):
+        refused(run("generate", "def", *models, *SHORT, "--save-state", place), message)
+    assert run("policies", "--json", "-").exit_code == 0
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_one_and_neighbours_stay_as_they_are(run: Run, models: list[str], tmp_path: Path) -> None:
+    real, link = tmp_path / "real.safetensors", tmp_path / "link.safetensors"
+    precious = tmp_path / "real.safetensors.unfinished"
+    precious.write_text(FOREIGN)
+    link.symlink_to(real)
+    for _ in range(2):
+        assert run("generate", "def", *models, *SHORT, "--save-state", link).exit_code == 0
+    assert link.is_symlink()
+    assert real.stat().st_size
+    assert precious.read_text() == FOREIGN
+    assert {file.name for file in tmp_path.iterdir() if file.is_file()} == {real.name, link.name, precious.name}
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [

@@ -21,6 +21,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "begin_suppress_tokens": {"begin_suppress_tokens": list(range(20))},
     "forced_eos_token_id": {"forced_eos_token_id": 39},
     "min_new_tokens": {"min_new_tokens": 8, "eos_token_id": list(range(0, 40, 3))},
+    "min_new_tokens wins over min_length": {
+        "min_new_tokens": 4,
+        "min_length": 14,
+        "eos_token_id": list(range(0, 40, 3)),
+    },
+    "no end, whatever the config says": {"eos_token_id": None},
     "min_length": {"min_length": 9, "eos_token_id": list(range(0, 40, 3))},
     "sequence_bias": {"sequence_bias": [[[7], 5.0]]},
     "exponential_decay_length_penalty": {"exponential_decay_length_penalty": (2, 1.5), "eos_token_id": 11},
@@ -56,7 +62,7 @@ def test_it_is_done_as_generate_does_it(target: Any, name: str) -> None:
                 result = engine.generate(PROMPTS, policy, max_new_tokens=COUNT, temperature=0, batch_size=batch_size)
                 assert result.tokens == wanted
     assert result.in_force is not None
-    assert bool(result.in_force.processors) == (name != "end of sequence")
+    assert bool(result.in_force.processors) == ("end" not in name)
 
 
 def test_penalties_can_be_left_out(target: Any) -> None:
@@ -125,3 +131,10 @@ def test_what_is_not_done_is_said(target: Any) -> None:
     result = engine.generate(PROMPTS, "static", max_new_tokens=2, sampling="model")
     assert result.in_force is not None
     assert "typical_p = 0.9" in result.in_force.undone
+
+
+def test_ends_that_are_not_done_are_said(target: Any) -> None:
+    target.generation_config.update(stop_strings=["end"], token_healing=True, max_time=3.0)
+    result = EagerEngine.from_models(target, target).generate(PROMPTS, "static", max_new_tokens=2)
+    assert result.in_force is not None
+    assert result.in_force.undone == ("stop_strings = ['end']", "token_healing = True", "max_time = 3.0")

@@ -113,3 +113,26 @@ def test_the_largest_min_p_keeps_the_most_probable_tokens(share: float) -> None:
 def test_a_tie_at_the_border_of_top_p_keeps_no_more_than_it_needs() -> None:
     p = Sampling(top_p=0.5).probabilities(torch.tensor([[0.0, 0.0, 0.0, 0.0]], dtype=torch.float64))
     assert (p > 0).sum() == 2
+
+
+def fails(ids: Tensor, scores: Tensor) -> Tensor:
+    raise KeyError("mine")
+
+
+def gives_nothing(ids: Tensor, scores: Tensor) -> Any:
+    return None
+
+
+def gives_too_little(ids: Tensor, scores: Tensor) -> Tensor:
+    return scores[:, :-1]
+
+
+@pytest.mark.parametrize(
+    ("processor", "reason"),
+    [(fails, "mine"), (gives_nothing, "NoneType"), (gives_too_little, r"scores \[1, 39\] for \[1, 40\]")],
+)
+def test_a_processor_that_fails_is_named(engine: Engine, processor: Any, reason: str) -> None:
+    message = rf"`{processor.__name__}`, number 2 of 2, fails after token \d+ of prompt \d.*{reason}"
+    with pytest.raises(GenerationError, match=message) as raised:
+        engine.generate(PROMPTS, "static:length=3", logits_processor=[only_below(30), later(processor)])
+    assert sum(map(len, raised.value.partial.tokens)) > 0

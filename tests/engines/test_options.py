@@ -182,6 +182,15 @@ def test_text_prompts_and_token_prompts_agree() -> None:
         ([[1]], {"temprature": 1}, "temprature: unknown field. Did you mean 'temperature'"),
         ([[1]], {"stop": ["x"]}, "stop: stop strings need a tokenizer"),
         ([[1], [2]], {"seeds": [1]}, "seeds: 1 for 2 prompts"),
+        ([[1]], {"seeds": 3}, "seeds: 3 is no such thing; give a whole number of 64 bits for each prompt"),
+        ([[1]], {"seeds": ["a"]}, "seeds: .* is no such thing"),
+        ([[1]], {"seeds": [1 << 70]}, "seeds: .* is no such thing"),
+        ([[1]], {"batch_size": True}, "batch_size: True is no such thing; give a whole number of prompts above 0"),
+        ([[1]], {"state": {}}, "state: {} is no such thing; give the state of an earlier result"),
+        ([[1]], {"random": 7}, "random: 7 is no such thing; give a RandomSource"),
+        ([[1]], {"logits_processor": print}, "logits_processor: .* give a list of functions"),
+        ([[1]], {"logits_processor": [3]}, "logits_processor: .* give a list of functions"),
+        ([[1]], {"on_piece": "show"}, "on_piece: 'show' is no such thing; give a function"),
     ],
 )
 def test_bad_input(engine: Engine, prompts: Any, options: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from stopkit import Engine, InputError
+from stopkit import Engine, GenerationError, InputError
 from stopkit.plugins import registry
 from stopkit.prompt_kinds import as_prompts
 from stopkit_engines.batch.prompts import encode
@@ -105,6 +105,9 @@ NO_PROMPTS: list[tuple[Any, str]] = [
     ({"input_ids": [[1, 2]], "attention_mask": [[1]]}, r"rows of \[1\] and input_ids of \[2\]"),
     ({"input_ids": [[1, 2, 3]], "attention_mask": [[1, 0, 1]]}, r"prompts\[0\]: .*in the middle"),
     ([{"input_ids": [[1], [2]]}], r"prompts\[0\]: holds 2 rows"),
+    (torch.tensor([[1, 2]]).to_sparse(), r"prompts: a tensor that cannot be read"),
+    (torch.zeros(1, 2, dtype=torch.long, device="meta"), r"prompts: a tensor that cannot be read"),
+    ([torch.zeros(2, dtype=torch.long, device="meta")], r"prompts\[0\]: a tensor that cannot be read"),
     (b"def", r"prompts: b'def' is no prompt"),
     ([b"def"], r"prompts\[0\]: b'def' is no prompt"),
     ("a\ud800", r"prompts\[0\]: character 1 .*lone surrogate"),
@@ -185,3 +188,25 @@ def test_a_template_that_refuses(tokenizer: PreTrainedTokenizerFast) -> None:
         encode(chat, 2, refusing, 40, 96)
     with pytest.raises(InputError, match="is chat messages, and this engine was given no tokenizer"):
         encode(chat, 0, None, 40, 96)
+
+
+class Fails:
+    """A tokenizer that knows nothing from a token on."""
+
+    def __call__(self, text: str) -> Any:
+        raise RuntimeError("no such text")
+
+    def decode(self, tokens: list[int], **options: Any) -> str:
+        if len(tokens) > 3:
+            raise IndexError("no such token")
+        return "x" * len(tokens)
+
+
+def test_a_tokenizer_that_fails_is_said(engine: Engine) -> None:
+    target = engine.models.target  # type: ignore[attr-defined]
+    failing = registry().engine("eager").from_models(target, target, Fails())
+    with pytest.raises(InputError, match=r"^prompts\[0\]: the tokenizer refuses it: no such text"):
+        failing.generate("w1", "static")
+    with pytest.raises(GenerationError, match=r"the tokenizer cannot decode token \d+ where.*no such token") as raised:
+        failing.generate([1, 2], "static", max_new_tokens=20)
+    assert raised.value.partial.tokens[0]

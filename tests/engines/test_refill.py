@@ -137,7 +137,7 @@ def test_what_was_done_and_what_was_not_begun_is_in_the_partial_result() -> None
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "2"])
 def test_a_batch_size_that_is_none(engine: Engine, wrong: Any) -> None:
-    with pytest.raises(InputError, match=r"batch_size: .* is not a number of prompts; give a whole number above 0"):
+    with pytest.raises(InputError, match=r"batch_size: .* is no such thing; give a whole number of prompts above 0"):
         engine.generate(PROMPTS, "static", batch_size=wrong)
 
 

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from stopkit import Engine, GenerationError, InputError
+from stopkit.files import UNFINISHED
 from stopkit.plugins import registry
 from stopkit.trace.files import parts_folder, read_metadata, recorded_sequences, trace_files
 from stopkit.trace.recorder import Rollouts
@@ -100,7 +102,7 @@ def test_killed_after_joining_and_before_the_parts_are_gone(
 ) -> None:
     path = tmp_path / "t.parquet"
     with monkeypatch.context() as kept:
-        kept.setattr("stopkit.trace.writing.shutil.rmtree", lambda folder: None)
+        kept.setattr("stopkit.trace.writing.shutil", SimpleNamespace(rmtree=lambda folder: None))
         recording().run(path)
     assert parts_folder(path).exists()
     assert Trace.open(path).sequences == (0, 1, 2, 3, 4)
@@ -109,13 +111,19 @@ def test_killed_after_joining_and_before_the_parts_are_gone(
     assert trace_files(path) == [path]
 
 
+def half_of(path: Path) -> None:
+    """What is left of a process that was killed while it wrote there."""
+    folder = path.with_name(f"{UNFINISHED}killed")
+    folder.mkdir()
+    (folder / path.name).write_bytes(b"half")
+
+
 def test_half_a_file_is_never_seen(recording: Record, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     with pytest.raises(KeyboardInterrupt):
         recording().run(path, tick=stop_after(2, KeyboardInterrupt()))
     parts_folder(path).mkdir()
-    (parts_folder(path) / "00000002.parquet.unfinished").write_bytes(b"half")
-    path.with_name("t.parquet.unfinished").write_bytes(b"half")
+    half_of(parts_folder(path) / "00000002.parquet")
     assert Trace.open(path).sequences == (0, 1)
     recording().run(path, resume=True)
     assert Trace.open(path).sequences == (0, 1, 2, 3, 4)
@@ -125,11 +133,21 @@ def test_half_a_file_is_never_seen(recording: Record, tmp_path: Path) -> None:
 def test_killed_before_the_first_sequence_was_whole(recording: Record, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     parts_folder(path).mkdir()
-    (parts_folder(path) / "00000000.parquet.unfinished").write_bytes(b"half")
+    half_of(parts_folder(path) / "00000000.parquet")
     with pytest.raises(InputError, match=r"^prompts\[1\]: has 200 tokens"):  # what stopped it is what is told
         recording(prompts=[[1], [1] * 200]).run(path)
     recording().run(path)
     assert Trace.open(path).sequences == (0, 1, 2, 3, 4)
+
+
+def test_a_folder_of_somebody_elses_is_no_place_for_parts(recording: Record, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    parts_folder(path).mkdir()
+    mine = parts_folder(path) / "mine.parquet"
+    mine.write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"t\.parquet\.parts: holds something else"):
+        recording().run(path)
+    assert mine.read_bytes() == b"precious"
 
 
 def test_what_is_complete_is_left_as_it_is(recording: Record, tmp_path: Path) -> None:

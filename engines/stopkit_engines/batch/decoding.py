@@ -12,7 +12,7 @@ from stopkit.controller import DraftController
 from stopkit.costs import CostModel, RoundTime
 from stopkit.coupling import COUPLINGS
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
-from stopkit.errors import GenerationError
+from stopkit.errors import GenerationError, one_line
 from stopkit.generation import GenerationResult, InForce, Origin, Piece, Processor, Request
 from stopkit.policy import Drawn, RoundContext
 from stopkit.random import SeededRandomSource, sequence_seeds
@@ -250,8 +250,19 @@ class BatchDecoding(Decoding):
     def _processing(self, row: int, length: int, logits: Tensor) -> Iterator[Tensor]:
         """The scores [1, V] after each processor of `row`, from the `logits` [V] behind its first `length` tokens."""
         scores = logits.unsqueeze(0).clone()
-        for processor in self._rows[row].processors:
-            scores = processor(self._tokens[row : row + 1, :length].clone(), scores)
+        sequence = self._rows[row]
+        for number, processor in enumerate(sequence.processors):
+            try:
+                scores = processor(self._tokens[row : row + 1, :length].clone(), scores)
+                if scores.shape != (1, len(logits)):
+                    raise ValueError(f"it returns scores {list(scores.shape)} for [1, {len(logits)}]")
+            except Exception as error:  # somebody else's code
+                name = names_of(sequence.processors)[number]
+                raise GenerationError(
+                    f"the logits processor `{name}`, number {number + 1} of {len(sequence.processors)}, fails after "
+                    f"token {length} of prompt {sequence.index}: {one_line(error) or type(error).__name__}. "
+                    "What was generated so far is kept."
+                ) from error
             yield scores
 
     def _at_fault(self, sequence: BatchSequence) -> str:

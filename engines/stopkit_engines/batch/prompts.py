@@ -39,7 +39,10 @@ def _tokenized(prompt: Prompt, tokenizer: Any | None, where: str) -> list[int]:
         raise InputError(f"{where}: is {kind}, and this engine was given no tokenizer; give token ids.")
     text = prompt if isinstance(prompt, str) else _rendered(cast(Chat, prompt), tokenizer, where)
     rendered = {} if isinstance(prompt, str) else {"add_special_tokens": False}  # a template has them in it
-    ids: list[int] = tokenizer(text, **rendered)["input_ids"]
+    try:
+        ids: list[int] = tokenizer(text, **rendered)["input_ids"]
+    except Exception as error:  # tokenizers raise errors of any kind over what they do not know
+        raise InputError(f"{where}: the tokenizer refuses it: {one_line(error) or type(error).__name__}.") from error
     begin = getattr(tokenizer, "bos_token", None)
     return ids[1:] if begin and text.startswith(begin) and ids[:2] == [tokenizer.bos_token_id] * 2 else ids
 

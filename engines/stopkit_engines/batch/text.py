@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stopkit.errors import InputError
+from stopkit.errors import GenerationError, InputError, one_line
 
 UNFINISHED = "\ufffd"
 """What decoding gives for the first bytes of a character whose last ones are still to come."""
@@ -86,7 +86,15 @@ class TextStream:
         return names is not None and BYTE.fullmatch(str(names(self._tokens[-1]))) is not None
 
     def _decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)) if self._tokenizer and tokens else ""
+        if not (self._tokenizer and tokens):
+            return ""
+        try:
+            return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        except Exception as error:  # tokenizers raise errors of any kind over what they do not know
+            reason = one_line(error) or type(error).__name__
+            raise GenerationError(
+                f"the tokenizer cannot decode token {tokens[-1]} where it stands: {reason}."
+            ) from error
 
 
 def special_tokens(tokenizer: Any) -> Mapping[str, int]:

@@ -69,7 +69,7 @@ class Expected:
         alone, short = _plain(model, right[:1])[0], _plain(model, right[:1, : plan.lengths[0]])[0]
         ahead = float((short - logits[0, : plan.lengths[0]]).abs().max())
         noise = max(ahead, float((alone - logits[0]).abs().max()))
-        spread = float((logits.amax(-1) - logits.amin(-1)).max())
+        spread = float((logits.amax(-1) - logits.amin(-1)).max()) or float(logits.abs().max())
         eps = torch.finfo(model.dtype).eps
         self.tolerance = spread * eps ** (2 / 3) + min(8 * noise, spread * eps**0.5)
         """How far logits may be off."""

@@ -31,8 +31,11 @@ BESIDES = {
     "penalty_alpha": None,
     "watermarking_config": None,
     "dola_layers": None,
+    "stop_strings": None,
+    "token_healing": False,
+    "max_time": None,
 }
-"""Settings of another way to generate, and their value that means none: nothing here does these."""
+"""Settings of another way to generate or to end, and their value that means none: nothing here does these."""
 SAMPLED = ("temperature", "top_k", "top_p", "min_p")
 CUTS = ("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 """Settings that cut the sampled distribution in ways that stopkit has no name for."""
@@ -46,7 +49,8 @@ def penalties(model: Any, prompt: Sequence[int], room: int) -> list[Processor]:
     config = getattr(model, "generation_config", None)
     if config is None or not any(_is_set(config, name) for name in PENALTIES):
         return []
-    least = max(getattr(config, "min_length", None) or 0, len(prompt) + (getattr(config, "min_new_tokens", None) or 0))
+    fresh = getattr(config, "min_new_tokens", None)
+    least = (getattr(config, "min_length", None) or 0) if fresh is None else len(prompt) + fresh
     lengths = {"max_length": len(prompt) + room, "max_new_tokens": None, "min_length": least}
     ids = torch.tensor([prompt], device=model.device)
     try:

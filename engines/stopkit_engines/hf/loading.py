@@ -90,11 +90,9 @@ def require_same_tokens(target: Any, draft: Any, where: str) -> None:
 
 
 def end_of_sequence(model: Any) -> Sequence[int]:
-    """The token ids that end a sequence of this model."""
+    """The token ids that end a sequence of this model, by its generation config if there is one, as in `generate`."""
     generation = getattr(model, "generation_config", None)
-    ids = getattr(generation, "eos_token_id", None)
-    if ids is None:
-        ids = getattr(model.config, "eos_token_id", None)
+    ids = getattr(model.config if generation is None else generation, "eos_token_id", None)
     return [] if ids is None else torch.as_tensor(ids).flatten().tolist()
 
 

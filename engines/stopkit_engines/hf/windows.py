@@ -58,7 +58,8 @@ def layer_kinds(config: Any) -> list[str]:
 
 def window_sizes(config: Any) -> dict[str, int]:
     """How much each kind of layer of `config` sees that does not see everything."""
-    return {kind: getattr(config, SIZES[kind]) for kind in dict.fromkeys(layer_kinds(config)) if kind in SIZES}
+    named = {kind: getattr(config, SIZES[kind], None) for kind in dict.fromkeys(layer_kinds(config)) if kind in SIZES}
+    return {kind: size for kind, size in named.items() if size is not None}
 
 
 @contextmanager

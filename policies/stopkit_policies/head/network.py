@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stopkit.files import replacing
+
 FORMAT = "stopkit acceptance head"
 VERSION = "1"
 PICKLES = (b"\x80", b"PK\x03\x04")
@@ -45,7 +47,8 @@ def save_head(head: HeadNetwork, card: Mapping[str, Any], path: Path) -> None:
     """Write the head's weights and its card (ready for JSON)."""
     weights = {name: value.detach().contiguous() for name, value in head.state_dict().items()}
     document = {"format": FORMAT, "version": VERSION, "card": json.dumps(card, ensure_ascii=False)}
-    save_file(weights, path, metadata=document)
+    with replacing(path) as unfinished:
+        save_file(weights, unfinished, metadata=document)
 
 
 def load_head(path: Path) -> HeadNetwork:

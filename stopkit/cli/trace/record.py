@@ -14,7 +14,7 @@ DEFAULT_PROMPTS = 4
 
 
 def _trace_file(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-    require_place(value, "trace", forced=True, context=context, parameter=parameter)
+    require_place(value, "trace", context, parameter)
     if value.suffix != ".parquet":
         raise click.BadParameter(f"{value}: a trace's name ends in .parquet.", context, parameter)
     return value
