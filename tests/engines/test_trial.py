@@ -148,6 +148,28 @@ def test_served_models_say_what_they_say_without_a_cache(kind: str) -> None:
             assert (said.stats.acceptance_rate == 1) == (draft is model)
 
 
+def test_a_vocabulary_of_one_token_is_served() -> None:
+    model = made("GPT2Config", n_embd=16, n_layer=2, n_head=2, n_positions=64, vocab_size=1)
+    said = EagerEngine.from_models(model, model).generate([[0]], "static", max_new_tokens=5)
+    assert said.tokens == [[0] * 5]
+
+
+def test_a_window_that_is_unset_is_refused_or_none() -> None:
+    fields = WIDE | {"layer_types": ["sliding_attention"] * 4, "sliding_window": None}
+    model = made("Qwen3Config", **fields)
+    model.config.sliding_window = None
+    try:
+        wanted = right(model, PROMPTS[0])
+    except Exception:
+        with pytest.raises(InputError, match=r"engine\.target"):
+            EagerEngine.from_models(model, model)
+    else:
+        said = EagerEngine.from_models(model, model).generate(
+            PROMPTS[:1], "static:length=3", max_new_tokens=COUNT, temperature=0
+        )
+        assert said.tokens == [wanted]
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_served_is_refused_in_one_line(kind: str) -> None:
     name, reason, fields = REFUSED[kind]
@@ -189,7 +211,7 @@ LIES = ("ignores positions", "ignores masks", "ignores the cache", "forgets reje
 @pytest.mark.parametrize("lie", LIES)
 def test_every_lie_about_the_cache_is_found(lie: str) -> None:
     model = Liar(random_model("llama"), lie)
-    way = trial._require_equal
+    way = trial.require_equal
     with torch.inference_mode(), pytest.raises(trial.Differs, match="logits are off by"):
         way(model, trial.WAYS[0], trial.Expected(model))
 
@@ -197,7 +219,7 @@ def test_every_lie_about_the_cache_is_found(lie: str) -> None:
 def test_the_same_model_without_a_lie_passes() -> None:
     model = Liar(random_model("llama"), "")
     with torch.inference_mode():
-        trial._require_equal(model, trial.WAYS[0], trial.Expected(model))
+        trial.require_equal(model, trial.WAYS[0], trial.Expected(model))
 
 
 @pytest.fixture

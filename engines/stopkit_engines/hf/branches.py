@@ -30,7 +30,9 @@ class Branches:
         trunk = tokens[: self.context]
         self._length = len(trunk)
         kept = max(1, self._length - self._first + 1)
-        self._cached = CachedModel(model, vocabulary, 1, self._length + most * (depth - 1), tokens.device)
+        slots = self._length + most * (depth - 1)
+        self._cached = CachedModel(model, vocabulary, 1, slots, tokens.device)
+        self._cached.make_room(slots)
         end = torch.tensor([self._length], device=tokens.device)
         self._trunk = _each(self._cached.forward(trunk.unsqueeze(0), end, kept, hidden), lambda value: value[0])
 

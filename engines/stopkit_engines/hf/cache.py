@@ -13,6 +13,9 @@ from transformers.cache_utils import CacheLayerMixin
 
 from stopkit_engines.batch.room import enlarged, roomier
 
+Stored = list[tuple[Tensor, Tensor]]
+"""Keys and values of each layer, [B, heads, slots, head size]."""
+
 
 class RaggedCache(Cache):  # type: ignore[misc]
     """Keys and values for `batch_size` rows; `make_room` says of how many tokens."""
@@ -33,6 +36,17 @@ class RaggedCache(Cache):  # type: ignore[misc]
         """Have slots for so many tokens of a row, and one to spare."""
         self.size = roomier(tokens + 1, self.size)
 
+    @property
+    def stored(self) -> Stored:
+        """The keys and values of the layers that hold some, with room for what is to come."""
+        return [layer.stored() for layer in self.layers if layer.is_initialized]
+
+    def hold(self, stored: Stored) -> None:
+        """Write to these tensors from now on, which a cache of the same model has made."""
+        self.size = stored[0][0].shape[2]
+        for layer, (keys, values) in zip(self.layers, stored, strict=False):
+            layer.keys, layer.values, layer.is_initialized = keys, values, True
+
     def point(self, slots: Tensor, used: int) -> None:
         """Let the next forward write token w of row b to `slots[b, w]` and read the first `used` slots."""
         self.slots, self.used = slots, used
@@ -49,7 +63,7 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys, self.values = (
-            states.new_zeros(len(states), states.shape[1], self.cache.size, states.shape[3])
+            states.new_zeros(states.shape[0], states.shape[1], self.cache.size, states.shape[3])
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -58,12 +72,17 @@ class RaggedLayer(CacheLayerMixin):  # type: ignore[misc]
         """Store states [B, heads, W, head size] at the cache's slots; return what may be attended to, same layout."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        keys, values = self.stored()
+        return self._store(keys, key_states), self._store(values, value_states)
+
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """Keys and values, enlarged to what the cache has room for."""
         self.keys, self.values = (enlarged(stored, 2, self.cache.size) for stored in (self.keys, self.values))
-        return self._store(self.keys, key_states), self._store(self.values, value_states)
+        return self.keys, self.values
 
     def _store(self, stored: Tensor, states: Tensor) -> Tensor:
         slots = self.cache.slots
-        if len(slots) == 1:  # twice as fast as the general case
+        if slots.shape[0] == 1:  # twice as fast as the general case
             stored.index_copy_(2, slots[0], states)
         else:
             heads = torch.arange(stored.shape[1], device=stored.device).unsqueeze(1)

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from stopkit_engines.batch.runner import Scores
-from stopkit_engines.hf.cache import RaggedCache
+from stopkit_engines.hf.cache import RaggedCache, Stored
 from stopkit_engines.hf.forward import Forward, context_length
 from stopkit_engines.hf.windows import LayerMasks
 
@@ -26,15 +26,20 @@ class CachedModel:
         self.context = context_length(model)
         self.filled = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.width = 0
+        self.forwards = 0
         config = model.config.get_text_config()
         self._forward = Forward(model, vocabulary)
         self._masks = LayerMasks(config, capacity, model.dtype, device)
         self._cache = RaggedCache(config.num_hidden_layers, batch_size, device)
 
     @property
-    def forwards(self) -> int:
-        """Forward calls so far."""
-        return self._forward.count
+    def stored(self) -> Stored:
+        """What the cache holds, in tensors that have room for what is to come; empty before the first forward."""
+        return self._cache.stored
+
+    def hold(self, stored: Stored) -> None:
+        """Keep keys and values in these tensors, as another of the same model does."""
+        self._cache.hold(stored)
 
     def forward(self, tokens: Tensor, end: Tensor, keep: int, hidden: bool = False) -> Scores:
         """See each row of `tokens` [B, L] up to `end` [B]; rows with nothing pending pass through as padding.
@@ -42,19 +47,24 @@ class CachedModel:
         Rows end in the last column, so their last `keep` positions are the last `keep` columns.
         """
         self.width, used = torch.stack([(end - self.filled).amax(), end.amax()]).tolist()
-        self._cache.make_room(used)
-        span, there = (torch.arange(*ends, device=end.device) for ends in ((-self.width, 0), (0, used)))
-        scores = self._pending(tokens, end, span, there, keep, hidden)
-        self.filled = end
+        self.make_room(used)
+        span = torch.arange(-self.width, 0, device=end.device)
+        scores = self.pending(tokens, end, span, used, keep, hidden)
+        self.filled, self.forwards = end, self.forwards + 1
         return scores
 
-    def _pending(self, tokens: Tensor, end: Tensor, span: Tensor, there: Tensor, keep: int, hidden: bool) -> Scores:
-        """Scores of the places `span` [W], counted back from each row's `end`; `there` [S] are all that can be seen."""
+    def pending(self, tokens: Tensor, end: Tensor, span: Tensor, used: int, keep: int, hidden: bool) -> Scores:
+        """Scores of the places `span` [W], counted back from each row's `end`; the first `used` slots can be seen."""
         places = end.unsqueeze(1) + span
         positions = places.clamp(min=0)
         slots = places.where(places >= self.filled.unsqueeze(1), self._cache.spare)
+        there = torch.arange(used, device=end.device)
         visible = there <= positions.unsqueeze(2)
         return self.see(tokens.gather(1, positions), slots, positions, visible, there, keep, hidden)
+
+    def make_room(self, tokens: int) -> None:
+        """Have slots for so many tokens of a row, or of a row and its branches."""
+        self._cache.make_room(tokens)
 
     def see(
         self,
@@ -71,7 +81,6 @@ class CachedModel:
         Each sees those that `visible` [B, W, S] says of the first S slots, its own included, and that its layer's
         window reaches; `there` [S] are the positions of what the slots hold.
         """
-        self._cache.make_room(visible.shape[-1])
         self._cache.point(slots, visible.shape[-1])
         masks = self._masks(visible, positions, there)
         return self._forward(tokens, self._cache, keep, hidden, attention_mask=masks, position_ids=positions)

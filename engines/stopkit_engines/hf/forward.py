@@ -48,7 +48,7 @@ class Forward:
         return argument in self._named
 
     def __call__(self, tokens: Tensor, cache: Any, keep: int, hidden: bool = False, **inputs: Any) -> Scores:
-        """The scores of the last `keep` of `tokens` [B, W], with further `inputs` that only some forwards take."""
+        """The scores of the last `keep` of `tokens` [B, W], of all if it is 0; only some models take the `inputs`."""
         inputs |= self._fixed | {"logits_to_keep": keep, "output_hidden_states": hidden}
         if not self._takes_any:
             inputs = {name: value for name, value in inputs.items() if name in self._named}

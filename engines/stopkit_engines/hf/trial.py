@@ -68,12 +68,17 @@ def served(model: Any, where: str, trial: Trial = "once") -> Served:
     """
     with LOCK:
         key = _identity(model)
-        plan = next((plan for plan in PLANS if plan.total <= context_length(model)), None)
+        plan = plan_for(model)
         if (trial == "never" or plan is None) and key not in _known:
             return Served(model, WAYS[0] if keeps_whole(model.config.get_text_config()) else WAYS[1])
         if trial == "always" or key not in _known:
             _known[key] = _tried(model, where, plan or PLANS[0])
         return Served(model, _known[key])
+
+
+def plan_for(model: Any) -> Plan | None:
+    """What a trial of `model` runs; None if its context is too short for any."""
+    return next((plan for plan in PLANS if plan.total <= context_length(model)), None)
 
 
 def _identity(model: Any) -> tuple[Any, ...]:
@@ -92,7 +97,7 @@ def _tried(model: Any, where: str, plan: Plan) -> Way:
             raise _refusal(model, where, f"cannot be used: {_short(error)}") from error
         for way in WAYS:
             try:
-                _require_equal(model, way, expected)
+                require_equal(model, way, expected)
             except Exception as error:
                 reasons.append(_short(error))
             else:
@@ -101,7 +106,7 @@ def _tried(model: Any, where: str, plan: Plan) -> Way:
     raise _refusal(model, where, f"does not say with a cache what it says without one: {differences}")
 
 
-def _require_equal(model: Any, way: Way, expected: Expected) -> None:
+def require_equal(model: Any, way: Way, expected: Expected) -> None:
     """Raise Differs unless `model`, run in this way, says what is expected of it."""
     if way.ragged and not keeps_whole(model.config.get_text_config()):
         raise Differs("it keeps a state that cannot be rolled back row by row")
