@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test check lint types imports docs gpu-check clean
+.PHONY: demo test test-compiled check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ demo: $(VENV)/.installed  ## Watch three policies run on the bundled pair
 
 test: $(VENV)/.installed-dev  ## Every test
 	$(BIN)/python -m pytest -n auto
+
+test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some minutes
+	$(BIN)/python -m pytest -m compiles
 
 check: lint types imports docs  ## Everything CI runs on top of the tests
 

@@ -1,7 +1,8 @@
 """The engine interface: how a policy's decisions become tokens."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,6 +29,9 @@ class Engine(Kind, ABC):
     section: ClassVar[str] = "engine"
     enumerable: ClassVar[bool] = True
     """Whether every random choice goes through `Request.random` where one is given."""
+
+    in_checks: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Fields that the checks set, which make engines over hundreds of small models."""
 
     costs: FixedCosts | None = Field(default=None, description="fixed seconds a step, instead of measured ones")
 

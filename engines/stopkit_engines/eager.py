@@ -19,6 +19,7 @@ from stopkit_engines.batch.draft_source import DraftSource, ModelDraft, NoDraft
 from stopkit_engines.batch.drafts import DraftSpec
 from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
+from stopkit_engines.batch.runner import Runner
 from stopkit_engines.batch.sequences import open_sequences
 from stopkit_engines.batch.text import TextStream
 from stopkit_engines.hf import generation_config, loading, rope, timing
@@ -144,7 +145,7 @@ class EagerEngine(Engine, Recorder):
         return BatchDecoding(
             request,
             sequences,
-            target=models.served["target"].runner(*shape),
+            target=self._runner("target", *shape),
             draft=self._draft_source(shape),
             ends=loading.end_of_sequence(models.target),
             costs=self._costs,
@@ -158,8 +159,11 @@ class EagerEngine(Engine, Recorder):
     def _draft_source(self, shape: tuple[int, int, int, torch.device]) -> DraftSource:
         if isinstance(self.draft, PromptLookup):
             return LookupDraft(self.draft, self.models.vocabulary)
-        draft = self.models.served.get("draft")
-        return NoDraft() if draft is None else ModelDraft(draft.runner(*shape))
+        return NoDraft() if self.models.draft is None else ModelDraft(self._runner("draft", *shape))
+
+    def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
+        """What runs the target or the draft, with a fresh cache for `rows` rows of at most `capacity` tokens."""
+        return self.models.served[name].runner(vocabulary, rows, capacity, device)
 
     def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
         models, most = self._pair(), request.options.max_new_tokens

@@ -3,11 +3,13 @@
 Exit codes: 0 done; 1 the work failed; 2 the input was wrong; 130 interrupted.
 """
 
+import logging
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from types import FrameType
 from typing import Any, NoReturn, Self
@@ -82,7 +84,7 @@ class App(Group):
         arguments = list(sys.argv[1:] if args is None else args)
         interrupts = _Interrupts()
         try:
-            with interrupts:
+            with interrupts, _progress():
                 code = super().main(arguments, *rest, **extra | {"standalone_mode": False})
         except (Exception, KeyboardInterrupt) as raised:
             error = KeyboardInterrupt() if interrupts.came and not isinstance(raised, WrittenElsewhere) else raised
@@ -92,6 +94,25 @@ class App(Group):
             for line in lines:
                 click.echo(f"error: {printable(line)}", err=True)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """Within it what stopkit logs is told on standard error."""
+    log, teller = logging.getLogger("stopkit"), _Teller(logging.INFO)
+    before = log.level
+    log.addHandler(teller)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
+        log.setLevel(before)
+
+
+class _Teller(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        echo(record.getMessage(), err=True)
 
 
 class _Interrupts:

@@ -45,7 +45,7 @@ def exact_output_distribution(
     """
     chosen = load_policy(policy)
     cls = registry().engine(engine) if isinstance(engine, str) else engine
-    subject = cls.from_models(target, draft, costs=COSTS)
+    subject = cls.from_models(target, draft, costs=COSTS, **cls.in_checks)
     if chosen.couples_rows:
         neighbours, rows = (), 1
     prompts = [tuple(prompt), *map(tuple, neighbours)]

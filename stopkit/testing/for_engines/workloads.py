@@ -66,7 +66,7 @@ def raised(kind: type[Error], generate: Callable[[], GenerationResult]) -> Error
 def over(engine: type[Engine], target: Any, draft: Any | None = None, tokenizer: Any | None = None) -> Engine:
     """The engine over loaded models, its costs fixed."""
     try:
-        return engine.from_models(target, draft, tokenizer, costs=COSTS)
+        return engine.from_models(target, draft, tokenizer, costs=COSTS, **engine.in_checks)
     except NotImplementedError as error:
         raise Skipped(f"the engine takes no loaded models: {error}") from None
 

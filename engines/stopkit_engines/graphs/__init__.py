@@ -1,0 +1,1 @@
+"""Forwards that are captured: one call for what takes eager mode hundreds."""

@@ -1,0 +1,158 @@
+"""Compiled graphs on disk: made once for a model and a machine, several at a time, and found again by what they are."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+
+from stopkit.errors import one_line
+from stopkit.hashing import hash_of_json
+from stopkit_engines import batch, graphs, hf
+from stopkit_engines.graphs import worker
+from stopkit_engines.graphs.capture import Pending, Shape, captured
+from stopkit_engines.hf.loading import fingerprint
+
+log = logging.getLogger("stopkit")
+
+Graph = Callable[..., Any]
+
+
+class CannotCompile(Exception):
+    """A model cannot be captured, or its graph not be compiled; says why."""
+
+
+class Wanted(NamedTuple):
+    """A graph that is wanted: of this model, for forwards of this shape."""
+
+    name: str
+    model: Any
+    vocabulary: int
+    shape: Shape
+
+    @property
+    def plain(self) -> Graph:
+        """What is captured, as it is."""
+        return Pending(self.model, self.vocabulary)
+
+    @property
+    def file(self) -> Path:
+        """Where it lies once it is compiled."""
+        return folder() / f"{hash_of_json(self._depends_on())}.pt2"
+
+    def _depends_on(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            "weights": fingerprint(model),
+            "config": json.dumps(model.config.to_dict(), sort_keys=True, default=str),
+            "attention": getattr(model.config, "_attn_implementation", None),
+            "vocabulary": self.vocabulary,
+            "shape": self.shape,
+            "options": options(model.dtype),
+            "machine": (platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()),
+            "versions": (torch.__version__, transformers.__version__, platform.python_version()),
+            "code": _sources(),
+        }
+
+
+def options(dtype: torch.dtype) -> dict[str, Any]:
+    """How Inductor compiles for a CPU.
+
+    Weights become constants in the layout that its own matrix kernels read. In half precision these are always taken;
+    in float32 they are tried against torch's.
+    """
+    backends = "CPP,ATEN" if dtype is torch.float32 else "CPP"
+    return {
+        "freezing": True,
+        "max_autotune": True,
+        "max_autotune_gemm_backends": backends,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def folder() -> Path:
+    """Where compiled graphs are kept between runs."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "stopkit" / "graphs"
+
+
+_faults: dict[Path, CannotCompile] = {}
+
+
+def load(wanted: Wanted) -> Graph:
+    """The graph, which has been prepared. Raises CannotCompile if it could not be."""
+    file = wanted.file
+    if fault := _faults.get(file):
+        raise fault
+    return torch._inductor.aoti_load_package(str(file))
+
+
+def prepare(wanted: Sequence[Wanted]) -> None:
+    """Compile those that have never been, as many at a time as there are processors."""
+    missing = {file: each for each in wanted if not (file := each.file).is_file() and file not in _faults}
+    if not missing:
+        return
+    names = ", ".join(f"{each.name} ({each.shape.name})" for each in missing.values())
+    log.info("Compiling %s: once for these models and this machine, a minute or two.", names)
+    began, running = time.monotonic(), deque[_Work]()
+    folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder(), prefix="compiling-") as place:
+        try:
+            for file, each in missing.items():
+                if len(running) == (os.cpu_count() or 1):
+                    running.popleft().finish()
+                running.append(_Work(each, file, Path(place)))
+            while running:
+                running.popleft().finish()
+        finally:
+            for work in running:
+                work.stop()
+    log.info("Compiled in %.0f s; kept in %s.", time.monotonic() - began, folder())
+
+
+class _Work:
+    """A graph that a process of its own compiles. What goes wrong is kept for whoever loads it."""
+
+    def __init__(self, wanted: Wanted, file: Path, place: Path) -> None:
+        self._name, self._file, self._out = wanted.name, file, place / file.name
+        self.process: subprocess.Popen[str] | None = None
+        graph = self._out.with_suffix(".graph.pt2")
+        try:
+            torch.export.save(captured(wanted.model, wanted.vocabulary, wanted.shape), graph)
+        except Exception as error:  # torch raises errors of any kind over what it cannot capture
+            _faults[file] = CannotCompile(f"it cannot be captured, {type(error).__name__}: {one_line(error, most=160)}")
+            return
+        command = (sys.executable, worker.__file__, str(graph), str(self._out), json.dumps(options(wanted.model.dtype)))
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def finish(self) -> None:
+        """Wait for it, and put the graph where it will be found."""
+        if self.process is None:
+            return
+        said, _ = self.process.communicate()
+        if self.process.returncode:
+            reason = one_line(said.strip().rpartition("\n")[2], most=160)
+            _faults[self._file] = CannotCompile(f"it cannot be compiled, {reason}")
+        else:
+            self._out.replace(self._file)
+
+    def stop(self) -> None:
+        """Leave it undone."""
+        if self.process is not None:
+            self.process.kill()
+
+
+def _sources() -> str:
+    """A hash of the code that graphs are captured from."""
+    files = sorted(file for room in (batch, graphs, hf) for file in Path(room.__path__[0]).glob("*.py"))
+    return hash_of_json([file.read_text(encoding="utf-8") for file in files])

@@ -1,0 +1,68 @@
+"""What is captured of a model: `CachedModel.pending`, a forward over what rows have pending, with cache and masks."""
+
+import sys
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from stopkit_engines.batch.room import STEP
+from stopkit_engines.hf.cache import Stored
+from stopkit_engines.hf.cached_model import CachedModel
+
+MOST = 1 << 20
+"""Dimensions that can vary are less than this."""
+
+
+class Shape(NamedTuple):
+    """Which forwards a graph is for. Sizes that can vary in it are at least 2."""
+
+    name: str
+    one_row: bool
+    one_token: bool
+
+    def takes(self, rows: int, width: int) -> bool:
+        """Whether it is for `rows` rows with `width` tokens pending; several rows may be padded to two tokens."""
+        return self.one_row == (rows == 1) and (not self.one_row or self.one_token == (width == 1))
+
+
+SHAPES = (Shape("one token", True, True), Shape("one row", True, False), Shape("rows", False, False))
+"""A graph each: a token by itself has no need of loops over tokens, and a row none of loops over rows."""
+
+
+class Pending(nn.Module):
+    """`model` over what rows have pending, as a function of tensors alone; the cache is written in place."""
+
+    def __init__(self, model: Any, vocabulary: int) -> None:
+        super().__init__()
+        self.model, self._vocabulary = model, vocabulary
+
+    def forward(
+        self, tokens: Tensor, end: Tensor, filled: Tensor, span: Tensor, stored: Stored
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits [B, W, V] and last hidden states [B, W, D] of the places `span` [W] before each row's `end` [B]."""
+        runner = CachedModel(self.model, self._vocabulary, end.shape[0], sys.maxsize, tokens.device)
+        runner.hold(stored)
+        runner.filled = filled
+        used = stored[0][0].shape[2] - 1
+        scores = runner.pending(tokens, end, span, used, keep=0, hidden=True)
+        return scores.logits, scores.hidden_state
+
+
+def captured(model: Any, vocabulary: int, shape: Shape) -> ExportedProgram:
+    """The graph of `model` for forwards of this shape. Raises whatever torch raises over one that it cannot capture."""
+    rows, width = 1 if shape.one_row else 3, 1 if shape.one_token else 5
+    runner = CachedModel(model, vocabulary, rows, sys.maxsize, model.device)
+    places = torch.arange(rows, device=model.device) + width
+    tokens = torch.zeros(rows, STEP, dtype=torch.long, device=model.device)
+    runner.forward(tokens, places, keep=1)  # the first forward finds what the layers hold
+    runner.make_room(2 * STEP)
+    some = {} if shape.one_row else {0: Dim("rows", min=2, max=MOST)}
+    wide = None if shape.one_token else {0: Dim("width", min=2, max=MOST)}
+    slots = some | {2: Dim("slots", min=4, max=MOST)}
+    inputs = (tokens, places, places - width, torch.arange(-width, 0, device=model.device), runner.stored)
+    sizes = (some | {1: Dim("length", min=4, max=MOST)}, some, some, wide, [(slots, slots)] * len(runner.stored))
+    with torch.inference_mode(False), torch.no_grad():
+        plain = torch.utils._pytree.tree_map(torch.clone, inputs)
+        return torch.export.export(Pending(model, vocabulary), plain, dynamic_shapes=sizes, strict=False)
