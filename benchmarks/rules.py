@@ -178,7 +178,7 @@ def paths(engine: Any, specs: list[str], prompts: list[list[int]], count: int) -
 
         def watched(self: Any, context: Any, plan: Any = plan, rounds: Any = rounds) -> Any:
             drafts = plan(self, context)
-            rounds.append(remembered(self.state, int(self._cap[0])))
+            rounds.append(remembered(self.state, int(self._round.cap[0])))
             return drafts
 
         DraftController.plan = watched  # type: ignore[method-assign]

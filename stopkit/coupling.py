@@ -42,31 +42,31 @@ class Maximal:
     """Keeps draft tokens as often as can be."""
 
     def __init__(self, random: RandomSource) -> None:
-        self._random = random
+        self.random = random
 
     def draft(self, q: Tensor, column: int, places: Sequence[int], rows: Tensor) -> Tensor:
-        return self._random.categorical(q, rows)
+        return self.random.categorical(q, rows)
 
     def verify(
         self, p: Tensor, q: Tensor, block: Tensor, drafted: Tensor, places: Sequence[int], rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        accepted = self._random.run_length(survival(p, q, block), drafted > 0)
-        return accepted, self._random.categorical(next_distribution(p, q, accepted), rows)
+        accepted = self.random.run_length(survival(p, q, block), drafted > 0)
+        return accepted, self.random.categorical(next_distribution(p, q, accepted), rows)
 
 
 class Invariant:
     """Lets the noise of a place choose, for draft and target alike."""
 
     def __init__(self, random: RandomSource) -> None:
-        self._random = random
+        self.random = random
 
     def draft(self, q: Tensor, column: int, places: Sequence[int], rows: Tensor) -> Tensor:
-        return self._random.race(q.unsqueeze(1), places, rows, first=column)[:, 0]
+        return self.random.race(q.unsqueeze(1), places, rows, first=column)[:, 0]
 
     def verify(
         self, p: Tensor, q: Tensor, block: Tensor, drafted: Tensor, places: Sequence[int], rows: Tensor
     ) -> tuple[Tensor, Tensor]:
-        own = self._random.race(p, places, rows)
+        own = self.random.race(p, places, rows)
         kept = (own[:, :-1] == block) & (torch.arange(block.shape[1], device=block.device) < drafted.unsqueeze(1))
         accepted = kept.long().cumprod(1).sum(1)
         return accepted, own.gather(1, accepted.unsqueeze(1)).squeeze(1)

@@ -41,7 +41,34 @@ class RandomSource(ABC):
         )
 
 
-class SeededRandomSource(RandomSource):
+class UniformSource(RandomSource):
+    """Draws by one uniform each."""
+
+    @abstractmethod
+    def uniform(self, rows: Tensor) -> Tensor:
+        """The next uniform of each row, [B, 1] float64 below 1; only the `rows` (bool [B]) use theirs up."""
+
+    def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
+        # Inverse CDF in float64. u ≤ 1 − 2⁻⁵³, so u·total rounds below total, and the first index whose cumulative
+        # value exceeds it has probability above zero.
+        cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+        return torch.searchsorted(cumulative, self.uniform(rows) * cumulative[:, -1:], right=True).squeeze(1)
+
+    def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
+        return (survival > self.uniform(rows)).sum(-1)
+
+
+class SuppliedUniforms(UniformSource):
+    """Uniforms [B, 1] that are given, in the order of the draws."""
+
+    def __init__(self, *uniforms: Tensor) -> None:
+        self._left = iter(uniforms)
+
+    def uniform(self, rows: Tensor) -> Tensor:
+        return next(self._left)
+
+
+class SeededRandomSource(UniformSource):
     """A torch.Generator per row, read ahead into a table of uniforms; one uniform a draw. Races have their own.
 
     `seeds` are those of all sequences, the first `rows` of which begin; all of them if unset.
@@ -57,15 +84,6 @@ class SeededRandomSource(RandomSource):
         self._seated = [0] * len(self._generators)  # draws before a row's sequence began
         self._sequences = list(range(len(self._generators)))
         self._noise: list[dict[int, Tensor]] = [{} for _ in self._generators]
-
-    def categorical(self, probabilities: Tensor, rows: Tensor) -> Tensor:
-        # Inverse CDF in float64. u ≤ 1 − 2⁻⁵³, so u·total rounds below total, and the first index whose cumulative
-        # value exceeds it has probability above zero.
-        cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-        return torch.searchsorted(cumulative, self._uniform(rows) * cumulative[:, -1:], right=True).squeeze(1)
-
-    def run_length(self, survival: Tensor, rows: Tensor) -> Tensor:
-        return (survival > self._uniform(rows)).sum(-1)
 
     def race(self, probabilities: Tensor, places: Sequence[int], rows: Tensor, first: int = 0) -> Tensor:
         columns, vocabulary = probabilities.shape[1:]
@@ -90,7 +108,7 @@ class SeededRandomSource(RandomSource):
         self._next[row] = 0
         self._seated[row] = self._draws
 
-    def _uniform(self, rows: Tensor) -> Tensor:
+    def uniform(self, rows: Tensor) -> Tensor:
         if self._draws - min(self._seated) == self._uniforms.shape[1]:
             self._read_ahead(max(256, self._uniforms.shape[1]))
         self._draws += 1

@@ -1,20 +1,26 @@
 """`compiled`: the eager engine, with forwards that are one call each."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
+from torch import nn
 
+from stopkit.coupling import Coupling, Maximal
+from stopkit.random import UniformSource
+from stopkit.sampling import Sampling
 from stopkit_engines.batch.runner import Runner
+from stopkit_engines.batch.steps import Steps
 from stopkit_engines.eager import EagerEngine
 from stopkit_engines.graphs import artefacts
 from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
-from stopkit_engines.graphs.capture import SHAPES, Shape
+from stopkit_engines.graphs.capture import SHAPES, Shape, wanted
 from stopkit_engines.graphs.model import GraphModel
+from stopkit_engines.graphs.steps import Asked, GraphSteps, asked_for, can_run, wanted_steps
 from stopkit_engines.hf import loading
 from stopkit_engines.hf.expected import Differs, Expected
 from stopkit_engines.hf.trial import Served, Way, plan_for, require_equal
@@ -23,7 +29,10 @@ log = logging.getLogger("stopkit")
 
 
 class CompiledEngine(EagerEngine):
-    """The eager engine with its forwards compiled, on a CPU; what cannot be compiled runs as it does there."""
+    """The eager engine with forwards, and what surrounds them, compiled for a CPU; the rest runs as it does there.
+
+    On a GPU the same functions run as they are.
+    """
 
     kind: ClassVar[str] = "compiled"
     in_checks: ClassVar[Mapping[str, Any]] = MappingProxyType({"compile": False})
@@ -32,6 +41,8 @@ class CompiledEngine(EagerEngine):
 
     _graphs: dict[tuple[str, bool], dict[Shape, Graph]] = PrivateAttr(default_factory=dict)
     """By the engine's field, and whether they are for one row; empty where a model runs without."""
+    _graphs_of_steps: dict[Asked, dict[type[nn.Module], Graph]] = PrivateAttr(default_factory=dict)
+    """By what they are for; empty where steps run without."""
 
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         served = self.models.served[name]
@@ -46,34 +57,56 @@ class CompiledEngine(EagerEngine):
     def _make_graphs(self, vocabulary: int, one_row: bool) -> None:
         """Have the graphs of all models, for one row or for several."""
         shapes = [shape for shape in SHAPES if shape.one_row == one_row]
-        wanted = {
-            field: [Wanted(f"engine.{field}", served.model, vocabulary, shape) for shape in shapes]
+        several = {
+            field: {shape: wanted(f"engine.{field}", served.model, vocabulary, shape) for shape in shapes}
             for field, served in self.models.served.items()
-            if not self._obstacle(served)
+            if served.way.ragged
         }
-        if self.compile:
-            artefacts.prepare([each for several in wanted.values() for each in several])
+        self._prepare(*(each for graphs in several.values() for each in graphs.values()))
         for field, served in self.models.served.items():
             try:
-                self._graphs[field, one_row] = self._loaded(served, wanted.get(field, ()))
+                self._graphs[field, one_row] = self._loaded(served, several.get(field, {}), one_row)
             except (CannotCompile, Differs) as reason:
                 self._graphs[field, one_row] = {}
                 log.warning("engine.%s runs eagerly: %s.", field, reason)
 
-    def _loaded(self, served: Served, wanted: Sequence[Wanted]) -> dict[Shape, Graph]:
+    def _loaded(self, served: Served, several: Mapping[Shape, Wanted], one_row: bool) -> dict[Shape, Graph]:
         """The graphs, which say what the model says. Raises CannotCompile or Differs."""
-        if obstacle := self._obstacle(served):
-            raise CannotCompile(obstacle)
-        graphs = {each.shape: artefacts.load(each) if self.compile else each.plain for each in wanted}
+        if not served.way.ragged:
+            raise CannotCompile(f"it runs as {served.way.name}")
+        graphs = {shape: self._graph(each) for shape, each in several.items()}
         plan = plan_for(served.model)
         if self.trial != "never" and plan is not None:
-            way = Way("compiled", partial(GraphModel, graphs), ragged=not wanted[0].shape.one_row)
+            way = Way("compiled", partial(GraphModel, graphs), ragged=not one_row)
             with torch.inference_mode():
                 require_equal(served.model, way, Expected(served.model, plan))
         return graphs
 
-    def _obstacle(self, served: Served) -> str:
-        """What is in the way of compiling a model; "" if nothing is."""
-        if self.compile and served.model.device.type != "cpu":
-            return "graphs are made for CPUs"
-        return "" if served.way.ragged else f"it runs as {served.way.name}"
+    def _steps(self, rows: int, sampling: Sampling, coupling: Coupling, signals: Collection[str]) -> Steps:
+        plain = super()._steps(rows, sampling, coupling, signals)
+        if not isinstance(coupling, Maximal) or not isinstance(coupling.random, UniformSource) or not can_run(sampling):
+            return plain
+        ends = len(loading.end_of_sequence(self.models.target))
+        asked = asked_for(sampling, signals, self.models.vocabulary, ends, self.models.target.dtype, rows)
+        with loading.LOCK:
+            if asked not in self._graphs_of_steps:
+                several = wanted_steps(asked)
+                self._prepare(*several.values())
+                try:
+                    self._graphs_of_steps[asked] = {kind: self._graph(each) for kind, each in several.items()}
+                except CannotCompile as reason:
+                    self._graphs_of_steps[asked] = {}
+                    log.warning("what surrounds forwards runs eagerly: %s.", reason)
+        graphs = self._graphs_of_steps[asked]
+        return GraphSteps(graphs, sampling, coupling, signals, coupling.random) if graphs else plain
+
+    def _prepare(self, *several: Wanted) -> None:
+        if self._compiles:
+            artefacts.prepare(several)
+
+    def _graph(self, one: Wanted) -> Graph:
+        return artefacts.load(one) if self._compiles else one.plain
+
+    @property
+    def _compiles(self) -> bool:
+        return self.compile and self.models.target.device.type == "cpu"

@@ -1,17 +1,20 @@
 """`eager`: transformers models run one forward at a time, on a CPU or a GPU."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, PrivateAttr
 
 from stopkit.costs import CostModel
+from stopkit.coupling import Coupling
 from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.generation import Processor, Request
 from stopkit.prompt_kinds import Prompt
+from stopkit.sampling import Sampling
 from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
 from stopkit_engines.batch.decoding import BatchDecoding
@@ -21,6 +24,7 @@ from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.runner import Runner
 from stopkit_engines.batch.sequences import open_sequences
+from stopkit_engines.batch.steps import Steps
 from stopkit_engines.batch.text import TextStream
 from stopkit_engines.hf import generation_config, loading, rope, timing
 from stopkit_engines.hf.forward import context_length
@@ -151,6 +155,7 @@ class EagerEngine(Engine, Recorder):
             costs=self._costs,
             device=device,
             undone=generation_config.undone(models.target, options),
+            steps=partial(self._steps, request.rows),
         )
 
     def _penalties(self, prompt: Sequence[int], room: int) -> Sequence[Processor]:
@@ -164,6 +169,10 @@ class EagerEngine(Engine, Recorder):
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         """What runs the target or the draft, with a fresh cache for `rows` rows of at most `capacity` tokens."""
         return self.models.served[name].runner(vocabulary, rows, capacity, device)
+
+    def _steps(self, rows: int, sampling: Sampling, coupling: Coupling, signals: Collection[str]) -> Steps:
+        """What is computed around the forwards of `rows` rows."""
+        return Steps(sampling, coupling, signals)
 
     def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
         models, most = self._pair(), request.options.max_new_tokens

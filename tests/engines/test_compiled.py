@@ -8,7 +8,7 @@ import pytest
 
 from stopkit_engines.compiled import CompiledEngine
 from stopkit_engines.eager import EagerEngine
-from stopkit_engines.graphs import artefacts, worker
+from stopkit_engines.graphs import artefacts, capture, steps, worker
 from tests.engines.conftest import POLICIES, PROMPTS
 from tests.engines.models import noisy_copy, random_model
 
@@ -54,7 +54,8 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_why(
         tries.append(of)
         raise RuntimeError("data-dependent\nbranch")
 
-    monkeypatch.setattr(artefacts, "captured", fail)
+    monkeypatch.setattr(capture, "captured", fail)
+    monkeypatch.setattr(steps, "captured", fail)
     compiled = CompiledEngine.from_models(target, draft)
     with caplog.at_level(logging.INFO, "stopkit"):
         said = compiled.generate(PROMPTS[:1], "static:length=3", **ASKED)
@@ -65,10 +66,10 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_why(
     )
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [
-        f"engine.{name} runs eagerly: it cannot be captured, RuntimeError: data-dependent branch."
-        for name in ("target", "draft")
+        f"{name} runs eagerly: it cannot be captured, RuntimeError: data-dependent branch."
+        for name in ("engine.target", "engine.draft", "what surrounds forwards")
     ]
-    assert len(tries) == 4
+    assert len(tries) == 7
     assert not list(kept.iterdir())
 
 
@@ -108,13 +109,15 @@ def test_graphs_say_what_the_eager_engine_says(kept: Path, caplog: pytest.LogCap
     target = random_model()
     models = target, noisy_copy(target)
     eager = EagerEngine.from_models(*models)
+    options = {"max_new_tokens": 40, "temperature": 0.8, "seed": 3}
     with caplog.at_level(logging.INFO, "stopkit"):
         for prompts in (PROMPTS[:1], PROMPTS):
-            for policy in POLICIES:
-                said = CompiledEngine.from_models(*models).generate(prompts, policy, **ASKED)
-                wanted = eager.generate(prompts, policy, **ASKED)
+            for policy in ("adaedl", "adaedl:max_draft=1", "adaedl"):
+                said = CompiledEngine.from_models(*models).generate(prompts, policy, **options)
+                wanted = eager.generate(prompts, policy, **options)
                 assert said.tokens == wanted.tokens
                 assert said.stats.drafted == wanted.stats.drafted
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert sum("Compiled in" in record.getMessage() for record in caplog.records) == 2  # a row, and rows; then found
-    assert sorted(file.suffix for file in kept.iterdir()) == [".pt2"] * 6
+    compiled = [record for record in caplog.records if record.getMessage().startswith("Compiled in")]
+    assert len(compiled) == 4  # models and steps, for a row and for rows; afterwards they are found
+    assert sorted(file.suffix for file in kept.iterdir()) == [".pt2"] * 12

@@ -16,6 +16,7 @@ from stopkit.decoding import Commitment
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing import TableModel, assert_distribution_preserved
 from stopkit.verification import next_distribution, survival
+from stopkit_engines.batch.steps import Steps
 from stopkit_engines.hf.cache import RaggedCache
 from stopkit_engines.hf.cached_model import CachedModel
 
@@ -219,7 +220,7 @@ def rows_write_into_one_slot(patch: pytest.MonkeyPatch) -> None:
 
 @mutant()
 def logits_of_shorter_blocks_not_aligned(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "_from_block_start", lambda logits, columns, drafted: logits)
+    patch.setattr(Steps, "_aligned", lambda self, logits, columns, ahead: logits)
 
 
 @pytest.mark.parametrize("name", MUTANTS)

@@ -22,6 +22,7 @@ from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling, softmax
 from stopkit.testing.checks import Check, Verdict
 from stopkit.testing.for_engines import ENGINE_CHECKS
+from stopkit_engines.batch import steps
 from stopkit_engines.batch.decoding import BatchDecoding
 from stopkit_engines.batch.draft_source import ModelDraft
 from stopkit_engines.batch.text import TextStream
@@ -78,7 +79,7 @@ def draws_by_itself_in_secret(patch: pytest.MonkeyPatch) -> None:
 
     def wrong(self: Any, request: Any) -> Any:
         made = start(self, request)
-        made._coupling = coupling.Maximal(SeededRandomSource(range(made.sequence_count), made.device))
+        made._steps._coupling = coupling.Maximal(SeededRandomSource(range(made.sequence_count), made.device))
         return made
 
     patch.setattr(EagerEngine, "start", wrong)
@@ -105,16 +106,16 @@ def top_p_ignored(patch: pytest.MonkeyPatch) -> None:
 def logits_processors_are_shown_the_prefix_of_the_round(patch: pytest.MonkeyPatch) -> None:
     process = BatchDecoding._process
 
-    def wrong(self: Any, logits: Tensor, first: Tensor) -> Tensor:
-        return torch.cat([process(self, column, self._length) for column in torch.split(logits, 1, 1)], 1)
+    def wrong(self: Any, first: Tensor, logits: Tensor) -> Tensor:
+        return torch.cat([process(self, self._length, column) for column in torch.split(logits, 1, 1)], 1)
 
     patch.setattr(BatchDecoding, "_process", wrong)
 
 
 @caught_by("rows_do_not_depend_on_their_neighbours")
 def a_draw_of_one_row_moves_all_generators(patch: pytest.MonkeyPatch) -> None:
-    uniform = SeededRandomSource._uniform
-    patch.setattr(SeededRandomSource, "_uniform", lambda self, rows: uniform(self, rows.any().expand_as(rows)))
+    uniform = SeededRandomSource.uniform
+    patch.setattr(SeededRandomSource, "uniform", lambda self, rows: uniform(self, rows.any().expand_as(rows)))
 
 
 @caught_by("rows_take_the_next_prompt")
@@ -356,7 +357,7 @@ def a_draft_gone_bad_is_drawn_from(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by("a_target_gone_bad_is_an_error")
 def a_target_gone_bad_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoding, "finite", lambda logits: torch.ones(logits.shape[:-1], dtype=torch.bool))
+    patch.setattr(steps, "finite", lambda logits: torch.ones(logits.shape[:-1], dtype=torch.bool))
 
 
 @caught_by("wrong_prompts_are_refused")

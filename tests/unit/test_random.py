@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stopkit.random import SeededRandomSource, sequence_seeds
+from stopkit.random import SeededRandomSource, UniformSource, sequence_seeds
 
 CPU = torch.device("cpu")
 EVERY = torch.ones(1, dtype=torch.bool)
@@ -19,13 +19,13 @@ def test_categorical_frequencies() -> None:
     assert found[[0, 2, 5]].tolist() == [0, 0, 0]
 
 
-class Fixed(SeededRandomSource):
+class Fixed(UniformSource):
     """Every uniform is the same."""
 
     def __init__(self, u: float) -> None:
         self.u = u
 
-    def _uniform(self, rows: torch.Tensor) -> torch.Tensor:
+    def uniform(self, rows: torch.Tensor) -> torch.Tensor:
         return torch.full((len(rows), 1), self.u, dtype=torch.float64)
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from itertools import compress
 
 import torch
@@ -17,19 +18,19 @@ from stopkit.generation import GenerationResult, InForce, Origin, Piece, Process
 from stopkit.policy import Drawn, RoundContext
 from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling
-from stopkit.signals import compute
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit_engines.batch.draft_source import DraftSource
 from stopkit_engines.batch.room import enlarged, roomier
 from stopkit_engines.batch.runner import Runner, finite
 from stopkit_engines.batch.sequences import BatchSequence
+from stopkit_engines.batch.steps import MakeSteps, Place, Steps
 
 
 class BatchDecoding(Decoding):
     """Tokens [B, L] hold each row's prompt and output; past a row's length its columns are the block being drafted.
 
     `target` and `draft` have `request.rows` rows. A row whose sequence is done takes the next one that waits. `undone`
-    is what the target's settings ask for and the engine leaves out.
+    is what the target's settings ask for and the engine leaves out. `steps` makes what is computed around forwards.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class BatchDecoding(Decoding):
         costs: CostModel,
         device: torch.device,
         undone: tuple[str, ...] = (),
+        steps: MakeSteps = Steps,
     ) -> None:
         self.sequence_count = len(sequences)
         self._seated = list(range(request.rows))
@@ -53,7 +55,8 @@ class BatchDecoding(Decoding):
         self._waiting = deque(range(request.rows, len(sequences)))
         seeds = request.seeds or sequence_seeds(request.options.seed, len(sequences))
         self._random = request.random or SeededRandomSource(seeds, device, request.rows)
-        self._coupling = COUPLINGS[request.options.coupling](self._random)
+        coupling = COUPLINGS[request.options.coupling](self._random)
+        self._steps = steps(request.options, coupling, request.signals)
         self._ends = frozenset(ends)
         self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=device)
         self._tokens = torch.zeros(request.rows, 0, dtype=torch.long, device=device)
@@ -65,7 +68,7 @@ class BatchDecoding(Decoding):
         self._rows = [self._sequences[index] for index in self._seated]
         self._taking_part = [row.active for row in self._rows]
         known = [(row.active, row.length, self._limit(row), row.last_token) for row in self._rows]
-        active, self._length, self._limits, self._last = torch.tensor(known).to(self.device).unbind(1)
+        active, self._length, self._limits, self._last = torch.tensor([*zip(*known, strict=True)]).to(self.device)
         self._active = active.bool()
         self._places = [len(row.continuation.tokens) for row in self._rows]  # where in its output a row's block begins
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
@@ -89,29 +92,25 @@ class BatchDecoding(Decoding):
         return max(0, min(row.left - 1, self._draft.context - row.length)) if row.active else 0
 
     def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
-        wanted, options = self._request.signals, self._request.options
         with self.stopwatch.phase("draft"):
-            offer = self._draft.propose(self._tokens, self._length, drafted, live, "hidden_state" in wanted)
+            wanted = "hidden_state" in self._request.signals
+            offer = self._draft.propose(self._tokens, self._length, drafted, live, wanted)
         self._steady &= self._draft.steady
-        sound = finite(offer.logits)
-        self._nonfinite += live & offer.offered & ~sound
-        raw = offer.logits.where(sound.unsqueeze(1), 0.0)
-        logits = self._process(raw.unsqueeze(1), self._length + drafted)[:, 0]
-        usable = offer.offered & sound
-        if self._processed:  # they may forbid all that was offered
-            usable = usable & finite(logits)
-            logits = logits.where(usable.unsqueeze(1), 0.0)
-        self._q = options.probabilities(logits)
-        signals = compute(wanted, lambda: options.shown(logits, self._q), raw, offer.hidden_state)
-        return Proposal(signals, usable)
+        first = self._length + drafted
+        process = partial(self._process, first) if self._processed else None
+        proposed = self._steps.propose(offer.logits, offer.offered, offer.hidden_state, process)
+        self._nonfinite += live & proposed.bad
+        self._q = proposed.q
+        return Proposal(proposed.signals, proposed.usable)
 
     def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
-        token = self._coupling.draft(self._q, len(self._block), self._places, live)
-        drawn = Drawn(token, self._q.gather(1, token.unsqueeze(1)).squeeze(1))
-        self._tokens.scatter_(1, (self._length + drafted).unsqueeze(1), token.unsqueeze(1))
+        where, at = Place(self._places, live), self._length + drafted
+        token, probability, more = self._steps.extend(
+            self._q, len(self._block), where, self._tokens, at, self._end_tokens
+        )
         self._block.append(self._q)
         self._make_room(max(row.length for row in self._rows) + len(self._block))
-        return Commitment(drawn, (token.unsqueeze(1) != self._end_tokens).all(1))
+        return Commitment(Drawn(token, probability), more)
 
     def verify(self, drafted: Tensor) -> Verification:
         """End the round, in five steps.
@@ -123,18 +122,20 @@ class BatchDecoding(Decoding):
         a token was rejected, else from p itself as a bonus. Target and draft are rewound to what was accepted, so that
         the own token is what they have pending. What every sequence has gained goes to the host in one transfer.
         """
-        columns = torch.arange(len(self._block) + 1, device=self.device)
-        p, q, faults = self._score(drafted, columns)
-        places = (self._length.unsqueeze(1) + columns[:-1]).clamp(max=self._tokens.shape[1] - 1)
-        block = self._tokens.gather(1, places)  # without meaning past the end of a row's block
-        accepted, own = self._coupling.verify(p, q, block, drafted, self._places, self._active)
-        # A target gone bad is never to be trusted; processors may well have nothing to say after a rejected token.
-        reached = torch.stack([drafted, accepted], 1).unsqueeze(1) >= columns.unsqueeze(1)
-        faulty = (faults & reached).any(1)
-        agreed = self._length + accepted
-        self._tokens.scatter_(1, agreed.unsqueeze(1), own.unsqueeze(1))
+        end = (self._length + drafted).where(self._active, self._target.filled)
+        with self.stopwatch.phase("verify"):
+            logits = self._target.forward(self._tokens, end, keep=len(self._block) + 1).logits
+        accepted, agreed, bad, nothing, own, block = self._steps.verify(
+            logits,
+            torch.stack(self._block, 1) if self._block else logits[:, :0],
+            Place(self._places, self._active),
+            self._tokens,
+            self._length,
+            drafted,
+            self._process_scored if self._processed else None,
+        )
         self._rewind(agreed)
-        self._emit(torch.column_stack([faulty, self._nonfinite, drafted, accepted, own, block]).tolist())
+        self._emit(torch.column_stack([bad, nothing, self._nonfinite, drafted, accepted, own, block]).tolist())
         seconds = self._settle()
         self._refill()
         self._begin_round()
@@ -155,25 +156,6 @@ class BatchDecoding(Decoding):
         names = dict.fromkeys(name for sequence in self._sequences for name in names_of(sequence.processors))
         in_force = InForce(sampling, tuple(names), self._undone)
         return GenerationResult(continuations, whole, controller.state_of(everyone), in_force)
-
-    def _score(self, drafted: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """p and q [B, K + 1, V] in the `columns` of each block, and whether the logits [B, K + 1, 2] are not finite
-        there: those of the target, and those that the processors leave.
-
-        q is zero after a block, where nothing was drawn: there the residual is p itself.
-        """
-        end = (self._length + drafted).where(self._active, self._target.filled)
-        with self.stopwatch.phase("verify"):
-            logits = self._target.forward(self._tokens, end, keep=len(columns)).logits
-        ahead = drafted.unsqueeze(1)
-        logits = _from_block_start(logits, columns, ahead)
-        self._scored = logits
-        processed = self._process(logits, self._length)
-        p = self._request.options.probabilities(processed)
-        q = torch.stack([*self._block, p[:, -1]], 1).where((columns < ahead).unsqueeze(2), 0.0)
-        sound = finite(logits)
-        allowed = sound if processed is logits else finite(processed)
-        return p, q, ~torch.stack([sound, allowed], 2)
 
     def _rewind(self, agreed: Tensor) -> None:
         self._target.rewind(agreed)
@@ -236,10 +218,12 @@ class BatchDecoding(Decoding):
         """Have columns for so many tokens of a row, and for one that follows them."""
         self._tokens = enlarged(self._tokens, 1, roomier(tokens + 1, self._tokens.shape[1]))
 
-    def _process(self, logits: Tensor, first: Tensor) -> Tensor:
+    def _process_scored(self, logits: Tensor) -> Tensor:
+        self._scored = logits
+        return self._process(self._length, logits)
+
+    def _process(self, first: Tensor, logits: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""
-        if not self._processed:
-            return logits
         processed = logits.clone()
         for row, start in enumerate(first.tolist()):
             for column in range(logits.shape[1]):
@@ -279,10 +263,3 @@ class BatchDecoding(Decoding):
 def names_of(processors: Sequence[Processor]) -> list[str]:
     """What logits processors are called."""
     return [getattr(processor, "__name__", type(processor).__name__) for processor in processors]
-
-
-def _from_block_start(logits: Tensor, columns: Tensor, drafted: Tensor) -> Tensor:
-    """Move each row's `drafted + 1` last columns of [B, C, V] to its front; later columns repeat the last one."""
-    last = len(columns) - 1
-    rows = torch.arange(len(logits), device=logits.device).unsqueeze(1)
-    return logits[rows, (columns + (last - drafted)).clamp(max=last)]

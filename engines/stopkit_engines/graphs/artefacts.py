@@ -9,19 +9,20 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import transformers
+from torch.export import ExportedProgram
 
+import stopkit
 from stopkit.errors import one_line
 from stopkit.hashing import hash_of_json
 from stopkit_engines import batch, graphs, hf
 from stopkit_engines.graphs import worker
-from stopkit_engines.graphs.capture import Pending, Shape, captured
-from stopkit_engines.hf.loading import fingerprint
 
 log = logging.getLogger("stopkit")
 
@@ -33,50 +34,32 @@ class CannotCompile(Exception):
 
 
 class Wanted(NamedTuple):
-    """A graph that is wanted: of this model, for forwards of this shape."""
+    """A graph that is wanted."""
 
     name: str
-    model: Any
-    vocabulary: int
-    shape: Shape
-
-    @property
-    def plain(self) -> Graph:
-        """What is captured, as it is."""
-        return Pending(self.model, self.vocabulary)
+    """What users are told that it is of."""
+    about: Mapping[str, Any]
+    """What it depends on besides code and machine, ready for JSON."""
+    plain: Graph
+    """What is captured, as it is."""
+    capture: Callable[[], ExportedProgram]
+    """Raises whatever torch raises over what it cannot capture."""
+    options: Mapping[str, Any]
+    """How Inductor compiles it."""
 
     @property
     def file(self) -> Path:
         """Where it lies once it is compiled."""
-        return folder() / f"{hash_of_json(self._depends_on())}.pt2"
-
-    def _depends_on(self) -> dict[str, Any]:
-        model = self.model
-        return {
-            "weights": fingerprint(model),
-            "config": json.dumps(model.config.to_dict(), sort_keys=True, default=str),
-            "attention": getattr(model.config, "_attn_implementation", None),
-            "vocabulary": self.vocabulary,
-            "shape": self.shape,
-            "options": options(model.dtype),
-            "machine": (platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()),
-            "versions": (torch.__version__, transformers.__version__, platform.python_version()),
-            "code": _sources(),
-        }
+        return folder() / f"{hash_of_json({**self.about, **_conditions(), 'options': self.options})}.pt2"
 
 
-def options(dtype: torch.dtype) -> dict[str, Any]:
-    """How Inductor compiles for a CPU.
-
-    Weights become constants in the layout that its own matrix kernels read. In half precision these are always taken;
-    in float32 they are tried against torch's.
-    """
-    backends = "CPP,ATEN" if dtype is torch.float32 else "CPP"
+def _conditions() -> dict[str, Any]:
+    """What all graphs depend on."""
     return {
-        "freezing": True,
-        "max_autotune": True,
-        "max_autotune_gemm_backends": backends,
+        "machine": (platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()),
         "threads": torch.get_num_threads(),
+        "versions": (torch.__version__, transformers.__version__, platform.python_version()),
+        "code": _sources(),
     }
 
 
@@ -102,8 +85,8 @@ def prepare(wanted: Sequence[Wanted]) -> None:
     missing = {file: each for each in wanted if not (file := each.file).is_file() and file not in _faults}
     if not missing:
         return
-    names = ", ".join(f"{each.name} ({each.shape.name})" for each in missing.values())
-    log.info("Compiling %s: once for these models and this machine, a minute or two.", names)
+    names = ", ".join(each.name for each in missing.values())
+    log.info("Compiling %s: once for this machine; it takes a minute or two.", names)
     began, running = time.monotonic(), deque[_Work]()
     folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder(), prefix="compiling-") as place:
@@ -128,11 +111,12 @@ class _Work:
         self.process: subprocess.Popen[str] | None = None
         graph = self._out.with_suffix(".graph.pt2")
         try:
-            torch.export.save(captured(wanted.model, wanted.vocabulary, wanted.shape), graph)
+            torch.export.save(wanted.capture(), graph)
         except Exception as error:  # torch raises errors of any kind over what it cannot capture
             _faults[file] = CannotCompile(f"it cannot be captured, {type(error).__name__}: {one_line(error, most=160)}")
             return
-        command = (sys.executable, worker.__file__, str(graph), str(self._out), json.dumps(options(wanted.model.dtype)))
+        asked = (json.dumps(dict(wanted.options)), str(torch.get_num_threads()))
+        command = (sys.executable, worker.__file__, str(graph), str(self._out), *asked)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def finish(self) -> None:
@@ -152,7 +136,9 @@ class _Work:
             self.process.kill()
 
 
+@cache
 def _sources() -> str:
     """A hash of the code that graphs are captured from."""
-    files = sorted(file for room in (batch, graphs, hf) for file in Path(room.__path__[0]).glob("*.py"))
+    rooms = [*(Path(room.__path__[0]) for room in (batch, graphs, hf)), Path(stopkit.__path__[0])]
+    files = sorted(file for room in rooms for file in room.glob("*.py"))
     return hash_of_json([file.read_text(encoding="utf-8") for file in files])

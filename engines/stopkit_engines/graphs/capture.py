@@ -1,6 +1,8 @@
 """What is captured of a model: `CachedModel.pending`, a forward over what rows have pending, with cache and masks."""
 
+import json
 import sys
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -8,8 +10,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from stopkit_engines.batch.room import STEP
+from stopkit_engines.graphs.artefacts import Wanted
 from stopkit_engines.hf.cache import Stored
 from stopkit_engines.hf.cached_model import CachedModel
+from stopkit_engines.hf.loading import fingerprint
 
 MOST = 1 << 20
 """Dimensions that can vary are less than this."""
@@ -48,6 +52,33 @@ class Pending(nn.Module):
         used = stored[0][0].shape[2] - 1
         scores = runner.pending(tokens, end, span, used, keep=0, hidden=True)
         return scores.logits, scores.hidden_state
+
+
+def wanted(name: str, model: Any, vocabulary: int, shape: Shape) -> Wanted:
+    """The graph of a model for forwards of one shape."""
+    return Wanted(
+        f"{name} ({shape.name})",
+        {
+            "weights": fingerprint(model),
+            "config": json.dumps(model.config.to_dict(), sort_keys=True, default=str),
+            "attention": getattr(model.config, "_attn_implementation", None),
+            "vocabulary": vocabulary,
+            "shape": shape,
+        },
+        Pending(model, vocabulary),
+        partial(captured, model, vocabulary, shape),
+        _options(model.dtype),
+    )
+
+
+def _options(dtype: torch.dtype) -> dict[str, Any]:
+    """How Inductor compiles for a CPU.
+
+    Weights become constants in the layout that its own matrix kernels read. In half precision these are always taken;
+    in float32 they are tried against torch's.
+    """
+    backends = "CPP,ATEN" if dtype is torch.float32 else "CPP"
+    return {"freezing": True, "max_autotune": True, "max_autotune_gemm_backends": backends}
 
 
 def captured(model: Any, vocabulary: int, shape: Shape) -> ExportedProgram:

@@ -1,4 +1,4 @@
-"""Compiles one captured graph, in a process of its own: `python worker.py GRAPH OUT OPTIONS`. Needs torch alone."""
+"""Compiles a captured graph, in a process of its own, by torch alone: `python worker.py GRAPH OUT OPTIONS THREADS`."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import sys
 import torch
 
 if __name__ == "__main__":
-    graph, out, options = sys.argv[1:]
-    given = json.loads(options)
-    torch.set_num_threads(given.pop("threads"))
-    torch._inductor.aoti_compile_and_package(torch.export.load(graph), package_path=out, inductor_configs=given)
+    graph, out, options, threads = sys.argv[1:]
+    torch.set_num_threads(int(threads))
+    program = torch.export.load(graph)
+    torch._inductor.aoti_compile_and_package(program, package_path=out, inductor_configs=json.loads(options))
