@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, PrivateAttr
-from torch import nn
 
 from stopkit.coupling import Coupling, Maximal
 from stopkit.random import UniformSource
@@ -18,9 +17,9 @@ from stopkit_engines.batch.steps import Steps
 from stopkit_engines.eager import EagerEngine
 from stopkit_engines.graphs import artefacts
 from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
-from stopkit_engines.graphs.capture import SHAPES, Shape, wanted
+from stopkit_engines.graphs.capture import Shape, wanted
 from stopkit_engines.graphs.model import GraphModel
-from stopkit_engines.graphs.steps import Asked, GraphSteps, asked_for, can_run, wanted_steps
+from stopkit_engines.graphs.steps import Asked, GraphSteps, Step, asked_for, can_run, wanted_steps
 from stopkit_engines.hf import loading
 from stopkit_engines.hf.expected import Differs, Expected
 from stopkit_engines.hf.trial import Served, Way, plan_for, require_equal
@@ -41,7 +40,7 @@ class CompiledEngine(EagerEngine):
 
     _graphs: dict[tuple[str, bool], dict[Shape, Graph]] = PrivateAttr(default_factory=dict)
     """By the engine's field, and whether they are for one row; empty where a model runs without."""
-    _graphs_of_steps: dict[Asked, dict[type[nn.Module], Graph]] = PrivateAttr(default_factory=dict)
+    _graphs_of_steps: dict[Asked, dict[type[Step], Graph]] = PrivateAttr(default_factory=dict)
     """By what they are for; empty where steps run without."""
 
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
@@ -56,9 +55,8 @@ class CompiledEngine(EagerEngine):
 
     def _make_graphs(self, vocabulary: int, one_row: bool) -> None:
         """Have the graphs of all models, for one row or for several."""
-        shapes = [shape for shape in SHAPES if shape.one_row == one_row]
         several = {
-            field: {shape: wanted(f"engine.{field}", served.model, vocabulary, shape) for shape in shapes}
+            field: wanted(f"engine.{field}", served.model, vocabulary, one_row)
             for field, served in self.models.served.items()
             if served.way.ragged
         }
@@ -98,7 +96,7 @@ class CompiledEngine(EagerEngine):
                     self._graphs_of_steps[asked] = {}
                     log.warning("what surrounds forwards runs eagerly: %s.", reason)
         graphs = self._graphs_of_steps[asked]
-        return GraphSteps(graphs, sampling, coupling, signals, coupling.random) if graphs else plain
+        return GraphSteps(graphs, sampling, signals, coupling.random) if graphs else plain
 
     def _prepare(self, *several: Wanted) -> None:
         if self._compiles:

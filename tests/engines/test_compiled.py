@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from stopkit_engines.compiled import CompiledEngine
 from stopkit_engines.eager import EagerEngine
-from stopkit_engines.graphs import artefacts, capture, steps, worker
+from stopkit_engines.graphs import artefacts, worker
 from tests.engines.conftest import POLICIES, PROMPTS
 from tests.engines.models import noisy_copy, random_model
 
@@ -50,12 +51,11 @@ def test_what_cannot_be_captured_runs_eagerly_and_says_why(
 ) -> None:
     tries = []
 
-    def fail(*of: Any) -> None:
+    def fail(*of: Any, **how: Any) -> None:
         tries.append(of)
         raise RuntimeError("data-dependent\nbranch")
 
-    monkeypatch.setattr(capture, "captured", fail)
-    monkeypatch.setattr(steps, "captured", fail)
+    monkeypatch.setattr(torch.export, "export", fail)
     compiled = CompiledEngine.from_models(target, draft)
     with caplog.at_level(logging.INFO, "stopkit"):
         said = compiled.generate(PROMPTS[:1], "static:length=3", **ASKED)

@@ -38,8 +38,8 @@ class Wanted(NamedTuple):
 
     name: str
     """What users are told that it is of."""
-    about: Mapping[str, Any]
-    """What it depends on besides code and machine, ready for JSON."""
+    about: Callable[[], Mapping[str, Any]]
+    """What it depends on besides code and machine, ready for JSON; asked for only where it is compiled."""
     plain: Graph
     """What is captured, as it is."""
     capture: Callable[[], ExportedProgram]
@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
     @property
     def file(self) -> Path:
         """Where it lies once it is compiled."""
-        return folder() / f"{hash_of_json({**self.about, **_conditions(), 'options': self.options})}.pt2"
+        return folder() / f"{hash_of_json({**self.about(), **_conditions(), 'options': self.options})}.pt2"
 
 
 def _conditions() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -54,21 +54,30 @@ class Pending(nn.Module):
         return scores.logits, scores.hidden_state
 
 
-def wanted(name: str, model: Any, vocabulary: int, shape: Shape) -> Wanted:
-    """The graph of a model for forwards of one shape."""
-    return Wanted(
-        f"{name} ({shape.name})",
-        {
-            "weights": fingerprint(model),
+def wanted(name: str, model: Any, vocabulary: int, one_row: bool) -> dict[Shape, Wanted]:
+    """The graphs of a model, for one row or for several."""
+    weights = cache(lambda: fingerprint(model))
+
+    def about(shape: Shape) -> dict[str, Any]:
+        return {
+            "weights": weights(),
             "config": json.dumps(model.config.to_dict(), sort_keys=True, default=str),
             "attention": getattr(model.config, "_attn_implementation", None),
             "vocabulary": vocabulary,
             "shape": shape,
-        },
-        Pending(model, vocabulary),
-        partial(captured, model, vocabulary, shape),
-        _options(model.dtype),
-    )
+        }
+
+    return {
+        shape: Wanted(
+            f"{name} ({shape.name})",
+            partial(about, shape),
+            Pending(model, vocabulary),
+            partial(captured, model, vocabulary, shape),
+            _options(model.dtype),
+        )
+        for shape in SHAPES
+        if shape.one_row == one_row
+    }
 
 
 def _options(dtype: torch.dtype) -> dict[str, Any]:
@@ -94,6 +103,11 @@ def captured(model: Any, vocabulary: int, shape: Shape) -> ExportedProgram:
     slots = some | {2: Dim("slots", min=4, max=MOST)}
     inputs = (tokens, places, places - width, torch.arange(-width, 0, device=model.device), runner.stored)
     sizes = (some | {1: Dim("length", min=4, max=MOST)}, some, some, wide, [(slots, slots)] * len(runner.stored))
+    return exported(Pending(model, vocabulary), inputs, sizes)
+
+
+def exported(function: nn.Module, inputs: tuple[Any, ...], sizes: tuple[Any, ...]) -> ExportedProgram:
+    """The graph of a function on such `inputs`, whose `sizes` can vary as torch's dynamic shapes say."""
     with torch.inference_mode(False), torch.no_grad():
         plain = torch.utils._pytree.tree_map(torch.clone, inputs)
-        return torch.export.export(Pending(model, vocabulary), plain, dynamic_shapes=sizes, strict=False)
+        return torch.export.export(function, plain, dynamic_shapes=sizes, strict=False)

@@ -1,6 +1,6 @@
 """`GraphSteps`: the functions of `Steps` by one call of a compiled graph each."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,9 +16,8 @@ from stopkit.signals import Signals
 from stopkit_engines.batch.room import STEP
 from stopkit_engines.batch.steps import Extended, Place, Process, Proposed, Steps, Verified
 from stopkit_engines.graphs.artefacts import Graph, Wanted
+from stopkit_engines.graphs.capture import MOST, exported
 
-MOST = 1 << 20
-"""Dimensions that can vary are less than this."""
 SMALLEST = 2
 """Dimensions that can vary are at least this; blocks are padded to it."""
 
@@ -37,35 +36,31 @@ class Asked(NamedTuple):
     one_row: bool
 
 
-class Propose(nn.Module):
-    """`Steps.propose`: logits [B, V], offered [B], temperature; gives q, what is usable, what is bad, the signals."""
+class Step(nn.Module):
+    """One of the functions, for what is asked."""
 
     def __init__(self, asked: Asked) -> None:
         super().__init__()
         self._asked = asked
+
+
+class Propose(Step):
+    """`Steps.propose`: logits [B, V], offered [B], temperature; gives q, what is usable, what is bad, the signals."""
 
     def forward(self, raw: Tensor, offered: Tensor, temperature: Tensor) -> tuple[Tensor, ...]:
         q, usable, bad, signals = _steps(self._asked, temperature).propose(raw, offered, None)
         return q, usable, bad, *(getattr(signals, name) for name in self._asked.signals)
 
 
-class Extend(nn.Module):
+class Extend(Step):
     """`Steps.extend`: q [B, V], a uniform a row [B, 1], tokens [B, L], places [B], ends [E]."""
-
-    def __init__(self, asked: Asked) -> None:
-        super().__init__()
-        self._asked = asked
 
     def forward(self, q: Tensor, uniform: Tensor, tokens: Tensor, at: Tensor, ends: Tensor) -> tuple[Tensor, ...]:
         return tuple(_steps(self._asked, q, uniform).extend(q, 0, Place((), at), tokens, at, ends))
 
 
-class Verify(nn.Module):
+class Verify(Step):
     """`Steps.verify`: logits [B, K + 1, V], q [B, K, V], two uniforms a row, tokens, lengths, drafted, temperature."""
-
-    def __init__(self, asked: Asked) -> None:
-        super().__init__()
-        self._asked = asked
 
     def forward(
         self,
@@ -98,13 +93,12 @@ class GraphSteps(Steps):
 
     def __init__(
         self,
-        graphs: Mapping[type[nn.Module], Graph],
+        graphs: Mapping[type[Step], Graph],
         sampling: Sampling,
-        coupling: Maximal,
         signals: Collection[str],
         random: UniformSource,
     ) -> None:
-        super().__init__(sampling, coupling, signals)
+        super().__init__(sampling, Maximal(random), signals)
         self._graphs, self._random = graphs, random
         self._temperature = torch.tensor(sampling.temperature or 1.0, dtype=torch.float64)
         self._names = computed(signals)
@@ -155,25 +149,25 @@ def can_run(sampling: Sampling) -> bool:
     return sampling.greedy or sampling.temperature >= OVERFLOWING
 
 
-def wanted_steps(asked: Asked) -> dict[type[nn.Module], Wanted]:
+def wanted_steps(asked: Asked) -> dict[type[Step], Wanted]:
     """The three graphs, only the first of which depends on signals."""
     no_signals = asked._replace(signals=())
     return {Propose: _wanted(Propose, asked), Extend: _wanted(Extend, no_signals), Verify: _wanted(Verify, no_signals)}
 
 
-def _wanted(kind: type[nn.Module], asked: Asked) -> Wanted:
+def _wanted(kind: type[Step], asked: Asked) -> Wanted:
     fields = {"sampling": asked.sampling.model_dump(), "dtype": str(asked.dtype), "step": kind.__name__}
     rows = "one row" if asked.one_row else "rows"
     return Wanted(
         name=f"{kind.__name__.lower()} ({rows})",
-        about=asked._asdict() | fields,
+        about=lambda: asked._asdict() | fields,
         plain=kind(asked),
-        capture=partial(captured, kind(asked), *examples(asked)[kind]),
+        capture=partial(_captured, kind, asked),
         options={},
     )
 
 
-def examples(asked: Asked) -> dict[type[nn.Module], tuple[Sequence[Tensor], Sequence[Any]]]:
+def examples(asked: Asked) -> dict[type[Step], tuple[tuple[Tensor, ...], tuple[Any, ...]]]:
     """Inputs of each step, and which of their sizes can vary."""
     size, length, block = 1 if asked.one_row else 3, STEP, 3
     rows = {} if asked.one_row else {0: Dim("rows", min=SMALLEST, max=MOST)}
@@ -190,16 +184,14 @@ def examples(asked: Asked) -> dict[type[nn.Module], tuple[Sequence[Tensor], Sequ
     counts = torch.arange(size) % block + 1
     uniforms: list[Any] = [rows, rows]
     return {
-        Propose: ((logits[:, 0].contiguous(), torch.ones(size, dtype=torch.bool), temperature), [rows, rows, None]),
-        Extend: ((q[:, 0].contiguous(), kept, tokens, places, ends), [rows, rows, long, rows, None]),
+        Propose: ((logits[:, 0].contiguous(), torch.ones(size, dtype=torch.bool), temperature), (rows, rows, None)),
+        Extend: ((q[:, 0].contiguous(), kept, tokens, places, ends), (rows, rows, long, rows, None)),
         Verify: (
             (logits, q[:, :-1].contiguous(), kept, own, tokens, places, counts, temperature),
-            [rows | {1: drafted + 1}, rows | {1: drafted}, *uniforms, long, rows, rows, None],
+            (rows | {1: drafted + 1}, rows | {1: drafted}, *uniforms, long, rows, rows, None),
         ),
     }
 
 
-def captured(step: Callable[..., Any], inputs: Sequence[Tensor], sizes: Sequence[Any]) -> ExportedProgram:
-    with torch.inference_mode(False), torch.no_grad():
-        plain = tuple(each.clone() for each in inputs)
-        return torch.export.export(step, plain, dynamic_shapes=tuple(each or None for each in sizes), strict=False)  # type: ignore[arg-type]
+def _captured(kind: type[Step], asked: Asked) -> ExportedProgram:
+    return exported(kind(asked), *examples(asked)[kind])
