@@ -13,8 +13,7 @@
 stopkit's own loop (`stopkit.decode`) is these calls on an engine; a foreign engine makes them itself.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,11 +22,11 @@ from torch import Tensor
 from stopkit.costs import CostModel, FixedCosts, RoundTime
 from stopkit.errors import InputError, PolicyError
 from stopkit.kinds import distribution_of
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy, Verbs
 from stopkit.roster import Name, Roster
 from stopkit.signals import Signals, compute
 from stopkit.state import State
-from stopkit.statistics import Statistics, Stopwatch
+from stopkit.statistics import Phase, Statistics, Stopwatch
 
 SPENT_BEFORE = {"admit": "draft", "extend": "other", "learn": "verify"}
 """What a loop that times nothing itself has been doing when it calls a verb."""
@@ -48,8 +47,9 @@ class DraftController:
     """Drives `policy` for `batch_size` sequences on `device`, continuing from `state` if one is given.
 
     `costs` is what drafting and verifying cost: fixed, or a model that goes on learning them. With a `stopwatch` the
-    loop times its own phases on it; without one the controller times what lies between the verbs. Raises PolicyError
-    when the policy raises or when what it returns is not a decision; an InputError of the policy stays one.
+    loop times its own phases on it; without one the controller times what lies between the verbs. `verbs` are those of
+    the policy in another form, to be called instead. Raises PolicyError when the policy raises or when what it returns
+    is not a decision; an InputError of the policy stays one.
     """
 
     def __init__(
@@ -60,8 +60,10 @@ class DraftController:
         state: State | None = None,
         costs: CostModel | FixedCosts | None = None,
         stopwatch: Stopwatch | None = None,
+        verbs: Verbs | None = None,
     ) -> None:
         self.policy = policy
+        self._verbs = verbs or policy
         self.device = torch.device(device)
         self.costs = costs if isinstance(costs, CostModel) else CostModel(costs)
         """What is known of the costs."""
@@ -110,7 +112,7 @@ class DraftController:
         self._alone = len(self.ids) == 1 and bool(context.active)
         self.drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):
-            cap, state = self.policy.plan(self.state, shown)
+            cap, state = self._verbs.plan(self.state, shown)
             cap = torch.minimum(self._decision(cap, torch.long), context.limit)
             self._keep(state, self._those(context.active))
         self._current = _Round(shown, context.active, cap)
@@ -126,7 +128,7 @@ class DraftController:
             signals = compute(self.policy.required_signals, lambda: q, q.log())
         asked = self.live if usable is None else self.live & usable
         with self._verb("admit"):
-            admitted, state = self.policy.admit(self.state, self.drafted.clone(), signals)
+            admitted, state = self._verbs.admit(self.state, self.drafted.clone(), signals)
             admitted = self._decision(admitted, torch.bool)
             self._keep(state, asked)
         self._round.signals.append(signals)
@@ -136,7 +138,7 @@ class DraftController:
         """Record the drawn tokens of the live rows; whether any row drafts on. Rows where `more` is false do not."""
         now = self._round
         with self._verb("extend"):
-            extended, state = self.policy.extend(self.state, self.drafted.clone(), now.signals[-1], drawn)
+            extended, state = self._verbs.extend(self.state, self.drafted.clone(), now.signals[-1], drawn)
             extended = self._decision(extended, torch.bool)
             self._keep(state, self._those(self.live))
         now.drawn.append(drawn)
@@ -182,7 +184,7 @@ class DraftController:
             if judged:
                 sequence.count_block(*block)
         with self._verb("learn"):
-            self._keep(self.policy.learn(self.state, outcome), self._those(active) if took_part is None else active)
+            self._keep(self._verbs.learn(self.state, outcome), self._those(active) if took_part is None else active)
         self._current, self._reads_anew = None, False
 
     # Between rounds.
@@ -275,19 +277,10 @@ class DraftController:
         self.live = live
         return bool(live.any())
 
-    @contextmanager
-    def _verb(self, name: str) -> Iterator[None]:
+    def _verb(self, name: str) -> "_Verb":
         if self._times_itself and name in ("admit", "extend"):
             self.stopwatch.lap(SPENT_BEFORE[name])
-        start = self.stopwatch.mark()
-        try:
-            yield
-        except InputError:  # the policy knows what the user has to change
-            raise
-        except Exception as error:
-            raise PolicyError(f"{_describe(self.policy)}, {name}: {type(error).__name__}: {error}") from error
-        finally:
-            self.stopwatch.count("policy", start)
+        return _Verb(self.policy, name, self.stopwatch)
 
     def _decision(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         if not isinstance(value, Tensor):
@@ -296,6 +289,21 @@ class DraftController:
             got, wanted = _form(value, value.dtype), _form(self.drafted, dtype)
             raise TypeError(f"returned a decision of {got}; it must be {wanted}")
         return value
+
+
+class _Verb(Phase):
+    """A verb at work: it is timed, and what goes wrong in it is a fault of the policy's."""
+
+    __slots__ = ("_policy", "_verb")
+
+    def __init__(self, policy: StoppingPolicy, verb: str, stopwatch: Stopwatch) -> None:
+        super().__init__(stopwatch, "policy")
+        self._policy, self._verb = policy, verb
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        if isinstance(error, Exception) and not isinstance(error, InputError):  # that says what the user has to change
+            raise PolicyError(f"{_describe(self._policy)}, {self._verb}: {type(error).__name__}: {error}") from error
 
 
 def _require_possible(active: list[int], drafted: list[int], verified: list[int], accepted: list[int]) -> None:

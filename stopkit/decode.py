@@ -8,22 +8,26 @@ import torch
 from stopkit.controller import DraftController
 from stopkit.decoding import Decoding
 from stopkit.generation import GenerationResult
-from stopkit.policy import StoppingPolicy
+from stopkit.policy import StoppingPolicy, Verbs
 from stopkit.state import State
 
 
 class Generation:
     """A generation under way: `policy` decides, `decoding` drafts and verifies.
 
-    `state` goes on from that of an earlier result. Whatever stops a round, an interrupt included, carries what was
-    produced so far in its `partial` attribute.
+    `state` goes on from that of an earlier result; `verbs` are the policy's, in another form. Whatever stops a round,
+    an interrupt included, carries what was produced so far in its `partial` attribute.
     """
 
-    def __init__(self, policy: StoppingPolicy, decoding: Decoding, state: State | None = None) -> None:
+    def __init__(
+        self, policy: StoppingPolicy, decoding: Decoding, state: State | None = None, verbs: Verbs | None = None
+    ) -> None:
         self.decoding = decoding
         # Without a state to go on from, a sequence begins when it is seated.
         rows = len(decoding.seated) if state is None else decoding.sequence_count
-        self.controller = DraftController(policy, rows, decoding.device, state, decoding.costs, decoding.stopwatch)
+        self.controller = DraftController(
+            policy, rows, decoding.device, state, decoding.costs, decoding.stopwatch, verbs
+        )
 
     @property
     def finished(self) -> bool:

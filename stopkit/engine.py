@@ -15,7 +15,7 @@ from stopkit.decoding import Decoding
 from stopkit.errors import InputError, shown
 from stopkit.generation import GenerationOptions, GenerationResult, Piece, Request
 from stopkit.kinds import Kind
-from stopkit.policy import StoppingPolicy
+from stopkit.policy import StoppingPolicy, Verbs
 from stopkit.prompt_kinds import as_prompts, is_whole
 from stopkit.random import RandomSource
 from stopkit.spec import load_policy
@@ -46,6 +46,10 @@ class Engine(Kind, ABC):
         An engine overrides this, or `run` if it has a loop of its own.
         """
         raise InputError(f"engine.kind: {self.kind} decodes in a loop of its own, and cannot be stepped.")
+
+    def verbs(self, policy: StoppingPolicy, request: Request) -> Verbs:
+        """The policy's verbs, in the form in which a generation is to call them."""
+        return policy
 
     def run(self, policy: StoppingPolicy, request: Request) -> GenerationResult:
         """Serve a request that has been validated."""
@@ -116,7 +120,7 @@ class Engine(Kind, ABC):
 
     @torch.inference_mode()
     def _generation(self, policy: StoppingPolicy, request: Request) -> Generation:
-        return Generation(policy, self.start(request), request.state)
+        return Generation(policy, self.start(request), request.state, self.verbs(policy, request))
 
 
 def _holds(is_right: Callable[[Any], bool], value: Any) -> bool:

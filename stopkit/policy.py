@@ -11,7 +11,7 @@ engine's device. A verb must not branch in Python on a tensor's value, read a cl
 from abc import ABC
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import ConfigDict, Field
@@ -158,6 +158,15 @@ class StoppingPolicy(Kind, ABC):
     def learn(self, state: State, outcome: RoundOutcome) -> State:
         """State after a round. Rows that drafted nothing have drafted = accepted = 0 and usually teach nothing."""
         return state
+
+
+class Verbs(Protocol):
+    """The verbs of a policy, in whatever form they are called."""
+
+    def plan(self, state: State, context: RoundContext) -> tuple[Tensor, State]: ...
+    def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]: ...
+    def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]: ...
+    def learn(self, state: State, outcome: RoundOutcome) -> State: ...
 
 
 CarryOver = Annotated[

@@ -1,8 +1,7 @@
 """What a generation did and what it cost: one vocabulary for results, tables, JSON and traces."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import zip_longest
 from typing import Any, Self
@@ -92,24 +91,35 @@ def _add(a: Any, b: Any) -> Any:
     return a + b
 
 
+class Phase:
+    """Counts what a block of code takes on a stopwatch. A class, as it is entered several times a token."""
+
+    __slots__ = ("_name", "_start", "_stopwatch")
+
+    def __init__(self, stopwatch: "Stopwatch", name: str) -> None:
+        self._stopwatch, self._name = stopwatch, name
+
+    def __enter__(self) -> None:
+        self._start = self._stopwatch.mark()
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._stopwatch.count(self._name, self._start)
+
+
 class Stopwatch:
     """Splits wall time into phases. On a GPU a phase lasts until the work it launched is done, by CUDA events."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._mark = _cuda_mark if device.type == "cuda" else time.perf_counter
-        self._between: Callable[[Any, Any], float] = _cuda_between if device.type == "cuda" else _between
+        self.between: Callable[[Any, Any], float] = _cuda_between if device.type == "cuda" else _between
+        """Seconds between two moments that `mark` gave; waits for the device."""
         self._open: list[tuple[str, Any, Any]] = []
         self._began = self._mark()
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> "Phase":
         """Count the enclosed work as `name`. Phases do not nest."""
-        start = self.mark()
-        try:
-            yield
-        finally:
-            self.count(name, start)
+        return Phase(self, name)
 
     def mark(self) -> Any:
         """The present moment, for `count`."""
@@ -139,8 +149,8 @@ class Stopwatch:
     def _spent(self, now: Any) -> dict[str, float]:
         spent = dict.fromkeys(PHASES, 0.0)
         for name, start, end in self._open:
-            spent[name] += self._between(start, end)
-        spent["other"] += max(0.0, self._between(self._began, now) - sum(spent.values()))
+            spent[name] += self.between(start, end)
+        spent["other"] += max(0.0, self.between(self._began, now) - sum(spent.values()))
         return spent
 
 

@@ -1,17 +1,20 @@
 """`compiled`: the eager engine, with forwards that are one call each."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from pydantic import Field, PrivateAttr
 
 from stopkit.coupling import Coupling, Maximal
-from stopkit.random import UniformSource
+from stopkit.generation import Request
+from stopkit.policy import StoppingPolicy, Verbs
+from stopkit.random import SuppliedUniforms, UniformSource
 from stopkit.sampling import Sampling
+from stopkit.signals import Signals
 from stopkit_engines.batch.runner import Runner
 from stopkit_engines.batch.steps import Steps
 from stopkit_engines.eager import EagerEngine
@@ -19,12 +22,16 @@ from stopkit_engines.graphs import artefacts
 from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
 from stopkit_engines.graphs.capture import Shape, wanted
 from stopkit_engines.graphs.model import GraphModel
-from stopkit_engines.graphs.steps import Asked, GraphSteps, Step, asked_for, can_run, wanted_steps
+from stopkit_engines.graphs.steps import GraphSteps, asked_for, can_run, wanted_steps
+from stopkit_engines.graphs.trees import form, leaves
+from stopkit_engines.graphs.verbs import GraphVerbs, graphs_of
 from stopkit_engines.hf import loading
 from stopkit_engines.hf.expected import Differs, Expected
 from stopkit_engines.hf.trial import Served, Way, plan_for, require_equal
 
 log = logging.getLogger("stopkit")
+
+Name = TypeVar("Name")
 
 
 class CompiledEngine(EagerEngine):
@@ -40,8 +47,8 @@ class CompiledEngine(EagerEngine):
 
     _graphs: dict[tuple[str, bool], dict[Shape, Graph]] = PrivateAttr(default_factory=dict)
     """By the engine's field, and whether they are for one row; empty where a model runs without."""
-    _graphs_of_steps: dict[Asked, dict[type[Step], Graph]] = PrivateAttr(default_factory=dict)
-    """By what they are for; empty where steps run without."""
+    _others: dict[Any, Any] = PrivateAttr(default_factory=dict)
+    """Graphs of steps and verbs by what they are for; empty where these run without."""
 
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         served = self.models.served[name]
@@ -60,7 +67,7 @@ class CompiledEngine(EagerEngine):
             for field, served in self.models.served.items()
             if served.way.ragged
         }
-        self._prepare(*(each for graphs in several.values() for each in graphs.values()))
+        self._prepare(*(each for graphs in several.values() for each in graphs.values()))  # side by side
         for field, served in self.models.served.items():
             try:
                 self._graphs[field, one_row] = self._loaded(served, several.get(field, {}), one_row)
@@ -86,17 +93,43 @@ class CompiledEngine(EagerEngine):
             return plain
         ends = len(loading.end_of_sequence(self.models.target))
         asked = asked_for(sampling, signals, self.models.vocabulary, ends, self.models.target.dtype, rows)
+        graphs = self._made(asked, "what surrounds forwards", lambda: self._compiled(wanted_steps(asked)))
+        return GraphSteps(graphs, asked.dtype, sampling, signals, coupling.random) if graphs else plain
+
+    def verbs(self, policy: StoppingPolicy, request: Request) -> Verbs:
+        device = self.models.target.device
+        if request.rows > 1 or device.type != "cpu":
+            return policy
+        signals = self._signals_of_one_step(request)
+        key = (policy.kind, policy.model_dump_json(), tuple(map(form, leaves(signals))))
+        graphs = self._made(key, f"policy {policy.kind!r}", lambda: graphs_of(policy, signals, device, self._compiled))
+        return GraphVerbs(policy, graphs)
+
+    def _signals_of_one_step(self, request: Request) -> Signals:
+        """In form, for one sequence."""
+        draft = self.models.draft
+        model = self.models.target if draft is None else draft
+        logits = torch.zeros(1, self.models.vocabulary, dtype=torch.float32 if draft is None else draft.dtype)
+        hidden = logits.new_zeros(1, model.config.get_text_config().hidden_size)
+        steps = Steps(request.options, Maximal(SuppliedUniforms()), request.signals)
+        return steps.propose(logits, torch.ones(1, dtype=torch.bool), hidden).signals
+
+    def _made(self, key: Any, what: str, make: Callable[[], Mapping[Any, Any]]) -> Mapping[Any, Any]:
+        """Graphs, which are made once; none where they cannot be."""
         with loading.LOCK:
-            if asked not in self._graphs_of_steps:
-                several = wanted_steps(asked)
-                self._prepare(*several.values())
+            if key not in self._others:
                 try:
-                    self._graphs_of_steps[asked] = {kind: self._graph(each) for kind, each in several.items()}
+                    self._others[key] = make()
                 except CannotCompile as reason:
-                    self._graphs_of_steps[asked] = {}
-                    log.warning("what surrounds forwards runs eagerly: %s.", reason)
-        graphs = self._graphs_of_steps[asked]
-        return GraphSteps(graphs, sampling, signals, coupling.random) if graphs else plain
+                    self._others[key] = {}
+                    log.warning("%s runs eagerly: %s.", what, reason)
+        made: Mapping[Any, Any] = self._others[key]
+        return made
+
+    def _compiled(self, several: Mapping[Name, Wanted]) -> dict[Name, Graph]:
+        """Raises CannotCompile."""
+        self._prepare(*several.values())
+        return {name: self._graph(each) for name, each in several.items()}
 
     def _prepare(self, *several: Wanted) -> None:
         if self._compiles:

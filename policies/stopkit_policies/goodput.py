@@ -11,7 +11,8 @@ was accepted,
 
     speculate  ⇔  a·(1 + g) ≥ ρ·(c + v + b)
 
-where b is what a block costs in verification whatever its length. S never rises along a block: if the next token is not
+where b is what a block costs whatever its length: in verification, and for what its first draft step takes beyond the
+others. S never rises along a block: if the next token is not
 worth it, no later one is. docs/explanation/goodput.md derives the rule.
 
 * S and a come from an acceptance model that learns as it goes (`stopkit_policies.acceptance_model`).
@@ -117,4 +118,4 @@ def _prices(state: State, costs: Costs) -> tuple[Tensor, Tensor]:
     """ρ·(c + v) and ρ·b: what one more token costs, and a block whatever its length, in tokens."""
     tokens, time = state["pace"].unbind()
     second = tokens / (time * costs.verify)
-    return second * costs.token, second * costs.verify_block
+    return second * costs.token, second * costs.block

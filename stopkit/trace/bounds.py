@@ -4,7 +4,7 @@
 * clairvoyant: the marginal rule with the true acceptance probabilities. It drafts on while S·β ≥ ρ·(c + v), where β is
   that of the position to come, S the product of those before it in the block, c and v the times of a draft step and of
   a block token in verification, and ρ the rate with which it is fastest on this trace. It drafts nothing where the
-  whole block would gain less than ρ·b, b being the time that a block adds to verification whatever its length.
+  whole block would gain less than ρ·b, b being the time that a block takes whatever its length.
 * best_static: the constant draft length that is the best on this trace.
 * autoregressive: no drafting.
 
@@ -54,7 +54,7 @@ def clairvoyant(trace: Trace, costs: FixedCosts) -> Replay:
     for rate in torch.linspace(best.stats.tokens_per_second, highest, RATES).tolist():
         gain = worth - rate * costs.token
         wanted = ((gain >= 0) & (position < trace.drafted.unsqueeze(1))).cumprod(1)
-        pays = (gain * wanted).sum(1) >= rate * costs.verify_block
+        pays = (gain * wanted).sum(1) >= rate * costs.block
         best = max(best, follow(trace, wanted.sum(1) * pays, costs), key=lambda replay: replay.speedup)
     return best
 

@@ -174,7 +174,7 @@ def _rows(*values: Tensor) -> Lane:
 def _lanes_of(context: RoundContext) -> Lane:
     costs = context.costs
     seen = _rows(context.active, context.limit, context.last_token)
-    return *seen, costs.draft_step, costs.verify, costs.verify_token, costs.verify_block
+    return *seen, *vars(costs).values()
 
 
 def _context(active: Tensor, limit: Tensor, last_token: Tensor, *costs: Tensor) -> RoundContext:

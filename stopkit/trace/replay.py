@@ -86,7 +86,7 @@ class ReplayDecoding(Decoding):
 
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
-        costs = self._prices or Costs(UNSEEN, UNSEEN, UNSEEN, UNSEEN)
+        costs = self._prices or Costs(*[UNSEEN] * 5)
         return RoundContext(self._active, limit, costs, self._alone, self._trace.last_token[self._start])
 
     def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
@@ -232,6 +232,7 @@ def _each(costs: Sequence[FixedCosts]) -> Costs:
 
 def priced(stats: Statistics, costs: FixedCosts) -> Statistics:
     """The same counts with what they take at `costs`: a policy's own time is not counted."""
-    drafting = costs.draft_step * stats.draft_forwards
-    verifying = costs.verifications(stats.rounds, stats.drafted, blocks=sum(stats.offered_by_position[:1]))
+    blocks = sum(stats.offered_by_position[:1])
+    drafting = costs.draftings(stats.draft_forwards, blocks)
+    verifying = costs.verifications(stats.rounds, stats.drafted, blocks)
     return replace(stats, seconds={**dict.fromkeys(PHASES, 0.0), "draft": drafting, "verify": verifying})

@@ -39,7 +39,7 @@ def runs(draw: st.DrawFn, rows: int = 3, rounds: int = 6, longest: int = 6) -> R
         rounds=turns,
         longest=longest,
         dtype=draw(st.sampled_from([torch.float32, torch.float64])),
-        costs=Seconds(*[draw(st.integers(low, 64)) / 64 for low in (0, 1, 0, 0)]),
+        costs=Seconds(*[draw(st.integers(low, 64)) / 64 for low in (0, 1, 0, 0, 0)]),
         tape=draw(st.binary(min_size=size, max_size=size)),
     )
 

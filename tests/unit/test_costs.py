@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stopkit.costs import CostModel, FixedCosts
+from stopkit.costs import CostModel, FixedCosts, RoundTime
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,7 @@ def test_one_slow_round_does_not_tell_the_costs() -> None:
         model.saw_draft_steps(slow * 0.002 * drafted, drafted)
         model.saw_verification(slow * (0.01 + 0.002 * drafted), drafted)
     costs = model.costs(CPU)
-    assert float(costs.draft_step) < 0.0025
+    assert max(float(costs.draft_step), float(costs.first_step)) < 0.003
     assert float(costs.verify_token) < 0.003
     assert float(costs.verification(torch.tensor(1))) < 0.014
 
@@ -81,6 +81,25 @@ def test_what_drafting_cost_fades_without_it() -> None:
     assert slowness < 2
     assert known(model)[:2] == pytest.approx((slowness * 0.002, 0.01))
     assert float(model.costs(CPU).verification(torch.tensor(2))) == pytest.approx(slowness * 0.014)
+
+
+def test_the_first_draft_step_may_have_another_price() -> None:
+    """As where a first draft token comes with what is run anyway, and where a first step reads what was accepted."""
+    for first in (0.0, 0.003):
+        model = CostModel()
+        for steps in (3, 1, 5, 2, 0) * 40:
+            model.saw_round(RoundTime(1.0, first + 0.002 * (steps - 1) if steps else 0.0, 0.01, first), steps, steps)
+        costs = model.costs(CPU)
+        assert [float(costs.first_step), float(costs.draft_step)] == pytest.approx([first, 0.002], rel=0.05)
+        assert costs.drafting(torch.tensor([0, 1, 4])).tolist() == pytest.approx([0, first, first + 0.006], rel=0.05)
+        assert float(costs.block) == pytest.approx(first - 0.002, rel=0.05)
+
+
+def test_fixed_costs_have_a_first_step_as_the_others_unless_it_is_given() -> None:
+    plain, sunk = FixedCosts(draft_step=0.1, verify=1.0), FixedCosts(draft_step=0.1, verify=1.0, first_step=0.0)
+    assert [plain.round(3), sunk.round(3), sunk.round(0)] == pytest.approx([1.3, 1.2, 1.0])
+    assert known(CostModel(sunk)) == known(CostModel(plain)) == (0.1, 1.0, 0.0)
+    assert float(CostModel(sunk).costs(CPU).block) == pytest.approx(-0.1)
 
 
 def test_before_anything_is_measured_a_draft_step_is_a_tenth_of_a_target_step() -> None:

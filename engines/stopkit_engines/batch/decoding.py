@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from itertools import compress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,7 @@ class BatchDecoding(Decoding):
         self._random = request.random or SeededRandomSource(seeds, device, request.rows)
         coupling = COUPLINGS[request.options.coupling](self._random)
         self._steps = steps(request.options, coupling, request.signals)
+        self._learned = (self.stopwatch.mark(),) * 2  # the moments between which the last round was learned from
         self._ends = frozenset(ends)
         self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=device)
         self._tokens = torch.zeros(request.rows, 0, dtype=torch.long, device=device)
@@ -74,6 +76,7 @@ class BatchDecoding(Decoding):
         self._block: list[Tensor] = []  # q of each position, [B, V], without meaning for rows that had stopped
         self._nonfinite = torch.zeros_like(self._length)
         self._steady = True  # every draft step of this round was an ordinary one
+        self._turns: list[Any] = []  # moments: the begin of each draft step, and that of the verification
         self._make_room(max(row.length for row in self._rows))
 
     @property
@@ -85,6 +88,7 @@ class BatchDecoding(Decoding):
         return not any(self._taking_part)
 
     def context(self) -> RoundContext:
+        self._began = self.stopwatch.mark()
         return RoundContext(self._active, self._limits, self.costs.costs(self.device), last_token=self._last)
 
     def _limit(self, row: BatchSequence) -> int:
@@ -92,6 +96,7 @@ class BatchDecoding(Decoding):
         return max(0, min(row.left - 1, self._draft.context - row.length)) if row.active else 0
 
     def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
+        self._turns.append(self.stopwatch.mark())
         with self.stopwatch.phase("draft"):
             wanted = "hidden_state" in self._request.signals
             offer = self._draft.propose(self._tokens, self._length, drafted, live, wanted)
@@ -122,6 +127,7 @@ class BatchDecoding(Decoding):
         a token was rejected, else from p itself as a bonus. Target and draft are rewound to what was accepted, so that
         the own token is what they have pending. What every sequence has gained goes to the host in one transfer.
         """
+        self._turns.append(self.stopwatch.mark())
         end = (self._length + drafted).where(self._active, self._target.filled)
         with self.stopwatch.phase("verify"):
             logits = self._target.forward(self._tokens, end, keep=len(self._block) + 1).logits
@@ -142,6 +148,7 @@ class BatchDecoding(Decoding):
         return Verification(accepted, seconds)
 
     def deliver(self) -> None:
+        self._learned = (self._learned[1], self.stopwatch.mark())
         pieces, self._pieces = self._pieces, []
         if tell := self._request.on_piece:
             for piece in pieces:
@@ -163,6 +170,7 @@ class BatchDecoding(Decoding):
 
     def _emit(self, outcome: list[list[int]]) -> None:
         """Give every active row what it gained."""
+        heard = self._request.on_piece is not None
         gained = list(compress(zip(self._rows, outcome, strict=True), self._taking_part))
         for row, (nonfinite, forbidden, *_) in gained:
             if nonfinite:
@@ -178,14 +186,24 @@ class BatchDecoding(Decoding):
         for row, (_, _, nonfinite, drafted, accepted, own, *block) in gained:
             row.nonfinite_drafts += nonfinite
             origin = Origin.RESIDUAL if accepted < drafted else Origin.BONUS
-            self._pieces.append(row.emit(block[:accepted], own, origin, self._ends))
+            self._pieces.append(row.emit(block[:accepted], own, origin, self._ends, heard))
 
     def _settle(self) -> RoundTime:
-        """What the round took; prompts and catching up tell nothing of what ordinary forwards cost."""
-        spent = self.stopwatch.settle()
+        """What the round took; prompts and catching up tell nothing of what ordinary forwards cost.
+
+        With draft steps go all that is done for them, with the verification the rest of the round. What was learned
+        from a round is known a round later.
+        """
+        now, turns, between = self.stopwatch.mark(), self._turns, self.stopwatch.between
+        drafting = between(turns[0], turns[-1])
+        verifying = between(self._began, now) - drafting + between(*self._learned)
+        self._learned = (now, now)
         ordinary = self._target.width <= len(self._block) + 1
         return RoundTime(
-            sum(spent.values()), spent["draft"] if self._steady else None, spent["verify"] if ordinary else None
+            whole=sum(self.stopwatch.settle().values()),
+            draft=drafting if self._steady else None,
+            verify=verifying if ordinary else None,
+            first=between(*turns[:2]) if self._steady and len(turns) > 1 else None,
         )
 
     def _so_far(self) -> Statistics:

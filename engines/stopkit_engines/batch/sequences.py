@@ -53,10 +53,12 @@ class BatchSequence:
         """Tokens that may still be generated."""
         return self.room - len(self.continuation.tokens)
 
-    def emit(self, accepted: Sequence[int], own: int, origin: Origin, ends: Collection[int]) -> Piece:
+    def emit(
+        self, accepted: Sequence[int], own: int, origin: Origin, ends: Collection[int], heard: bool = True
+    ) -> Piece:
         """Take a round's outcome: the accepted draft tokens, then the target's `own` token of that `origin`.
 
-        What follows a token in `ends` or a stop string is dropped.
+        What follows a token in `ends` or a stop string is dropped. The piece has no text if nobody is to hear it.
         """
         tokens = [*accepted, own]
         origins = [*[Origin.ACCEPTED] * len(accepted), origin]
@@ -71,8 +73,7 @@ class BatchSequence:
             done.finish_reason = "eos"
         elif self.left <= 0:
             done.finish_reason = "context" if self.cramped else "length"
-        text = self.stream.take(last=not self.active)
-        done.text = self.stream.text
+        text = self.stream.take(last=not self.active) if heard or not self.active else ""
         return Piece(self.index, tokens[:kept], origins[:kept], text, done.finish_reason)
 
     def so_far(self, counts: Statistics, batch: Statistics) -> Continuation:
@@ -82,6 +83,7 @@ class BatchSequence:
             done,
             tokens=[*done.tokens],
             origins=[*done.origins],
+            text=self.stream.readable(),
             stats=replace(counts, tokens=len(done.tokens), nonfinite_drafts=self.nonfinite_drafts),
             shared=_between(self.seated_at, self.done_at or batch) if self.seated_at else Statistics(),
         )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from stopkit.errors import GenerationError, InputError, one_line
@@ -38,46 +39,68 @@ class TextStream:
         self._context, self._read = 0, 0  # _settled is the text before _read; decoding starts at _context, for spacing
         self._settled = ""
         self._taken = 0
-        self.text = ""
+        self._text = ""
+        self._unread = False
         self.stopped = False
 
     def push(self, tokens: Sequence[int]) -> int:
         """Add tokens; how many were kept: all of them, or up to the one that completed a stop string."""
-        stride = 1 if self._stop or self._ends else max(1, len(tokens))
-        for first in range(0, len(tokens), stride):
-            self._tokens.extend(tokens[first : first + stride])
+        if not (self._stop or self._ends):  # they are read when somebody asks for the text
+            self._tokens.extend(tokens)
+            self._unread = True
+            return len(tokens)
+        for count, token in enumerate(tokens, 1):
+            self._tokens.append(token)
             self._read_on()
-            self.stopped |= tokens[first] in self._ends
+            self.stopped |= token in self._ends
             if self.stopped:
-                return first + 1
+                return count
         return len(tokens)
+
+    @property
+    def text(self) -> str:
+        """The text so far. Raises GenerationError where the tokenizer cannot decode it."""
+        if self._unread:
+            self._read_on()
+        return self._text
+
+    def readable(self) -> str:
+        """The text so far, or the longest beginning of it that the tokenizer can decode."""
+        with suppress(GenerationError):
+            return self.text
+        for count in range(len(self._tokens) - 1, 0, -1):
+            with suppress(GenerationError):
+                return self._decode(self._tokens[:count])
+        return ""
 
     def take(self, last: bool = False) -> str:
         """Text that has become certain since the last call; at the last call, all that is left."""
         if last and not self.stopped:
-            self.text = self._decode(self._tokens)
-        start, self._taken = self._taken, len(self.text) if last else max(self._taken, self._certain())
-        return self.text[start : self._taken]
+            self._text, self._unread = self._decode(self._tokens), False
+        text = self.text
+        start, self._taken = self._taken, len(text) if last else max(self._taken, self._certain())
+        return text[start : self._taken]
 
     def _read_on(self) -> None:
         known = self._decode(self._tokens[self._context : self._read])
         ahead = self._decode(self._tokens[self._context :])[len(known) :]
-        self.text = self._settled + ahead
-        whole = len(self.text.rstrip(UNFINISHED))
-        places = [at for at in (self.text.find(stop, self._taken, whole) for stop in self._stop) if at >= 0]
+        self._text = self._settled + ahead
+        whole = len(self._text.rstrip(UNFINISHED))
+        places = [at for at in (self._text.find(stop, self._taken, whole) for stop in self._stop) if at >= 0]
         if places:
-            self.text, self.stopped = self.text[: min(places)], True
-        elif ahead and whole == len(self.text) and not self._respaces and not self._in_bytes():
-            self._settled = self.text
+            self._text, self.stopped = self._text[: min(places)], True
+        elif ahead and whole == len(self._text) and not self._respaces and not self._in_bytes():
+            self._settled = self._text
             self._context, self._read = self._read, len(self._tokens)
+        self._unread = False
 
     def _certain(self) -> int:
         """How much of the text is final, whatever follows."""
         if not self._respaces:
             return len(self._settled) - self._hold
-        certain = len(self.text.rstrip(UNFINISHED)) - self._hold
+        certain = len(self._text.rstrip(UNFINISHED)) - self._hold
         for _ in range(RESPACED):
-            certain = max(0, self.text.rfind(" ", 0, max(0, certain)))
+            certain = max(0, self._text.rfind(" ", 0, max(0, certain)))
         return certain
 
     def _in_bytes(self) -> bool:

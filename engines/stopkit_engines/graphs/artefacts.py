@@ -10,23 +10,24 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import transformers
+from torch import Tensor
 from torch.export import ExportedProgram
 
 import stopkit
 from stopkit.errors import one_line
 from stopkit.hashing import hash_of_json
 from stopkit_engines import batch, graphs, hf
-from stopkit_engines.graphs import worker
+from stopkit_engines.graphs import sources, worker
 
 log = logging.getLogger("stopkit")
 
-Graph = Callable[..., Any]
+Graph = Callable[..., Sequence[Tensor]]
+"""Of tensors, always of the dtypes and layouts that it was captured with; gives several."""
 
 
 class CannotCompile(Exception):
@@ -59,7 +60,7 @@ def _conditions() -> dict[str, Any]:
         "machine": (platform.machine(), torch.backends.cpu.get_cpu_capability(), platform.processor()),
         "threads": torch.get_num_threads(),
         "versions": (torch.__version__, transformers.__version__, platform.python_version()),
-        "code": _sources(),
+        "code": sources.of_rooms(stopkit, batch, graphs, hf),
     }
 
 
@@ -77,7 +78,9 @@ def load(wanted: Wanted) -> Graph:
     file = wanted.file
     if fault := _faults.get(file):
         raise fault
-    return torch._inductor.aoti_load_package(str(file))
+    # What the package makes of its loader reads the form of inputs and outputs anew at every call.
+    run = torch._inductor.aoti_load_package(str(file)).loader.run
+    return lambda *inputs: run([*inputs])
 
 
 def prepare(wanted: Sequence[Wanted]) -> None:
@@ -134,11 +137,3 @@ class _Work:
         """Leave it undone."""
         if self.process is not None:
             self.process.kill()
-
-
-@cache
-def _sources() -> str:
-    """A hash of the code that graphs are captured from."""
-    rooms = [*(Path(room.__path__[0]) for room in (batch, graphs, hf)), Path(stopkit.__path__[0])]
-    files = sorted(file for room in rooms for file in room.glob("*.py"))
-    return hash_of_json([file.read_text(encoding="utf-8") for file in files])

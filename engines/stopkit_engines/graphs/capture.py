@@ -11,7 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 from stopkit_engines.batch.room import STEP
 from stopkit_engines.graphs.artefacts import Wanted
-from stopkit_engines.hf.cache import Stored
+from stopkit_engines.graphs.trees import leaves
 from stopkit_engines.hf.cached_model import CachedModel
 from stopkit_engines.hf.loading import fingerprint
 
@@ -26,13 +26,14 @@ class Shape(NamedTuple):
     one_row: bool
     one_token: bool
 
-    def takes(self, rows: int, width: int) -> bool:
-        """Whether it is for `rows` rows with `width` tokens pending; several rows may be padded to two tokens."""
-        return self.one_row == (rows == 1) and (not self.one_row or self.one_token == (width == 1))
 
-
-SHAPES = (Shape("one token", True, True), Shape("one row", True, False), Shape("rows", False, False))
+ONE_TOKEN, ONE_ROW, ROWS = Shape("one token", True, True), Shape("one row", True, False), Shape("rows", False, False)
 """A graph each: a token by itself has no need of loops over tokens, and a row none of loops over rows."""
+
+
+def shape_of(rows: int, width: int) -> Shape:
+    """What `rows` rows with `width` tokens pending are; several rows are padded to two tokens."""
+    return ROWS if rows > 1 else ONE_TOKEN if width == 1 else ONE_ROW
 
 
 class Pending(nn.Module):
@@ -43,13 +44,16 @@ class Pending(nn.Module):
         self.model, self._vocabulary = model, vocabulary
 
     def forward(
-        self, tokens: Tensor, end: Tensor, filled: Tensor, span: Tensor, stored: Stored
+        self, tokens: Tensor, end: Tensor, filled: Tensor, span: Tensor, *stored: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, W, V] and last hidden states [B, W, D] of the places `span` [W] before each row's `end` [B]."""
+        """Logits [B, W, V] and last hidden states [B, W, D] of the places `span` [W] before each row's `end` [B].
+
+        `stored` are the keys and values of each layer.
+        """
         runner = CachedModel(self.model, self._vocabulary, end.shape[0], sys.maxsize, tokens.device)
-        runner.hold(stored)
+        runner.hold([*zip(stored[::2], stored[1::2], strict=True)])
         runner.filled = filled
-        used = stored[0][0].shape[2] - 1
+        used = stored[0].shape[2] - 1
         scores = runner.pending(tokens, end, span, used, keep=0, hidden=True)
         return scores.logits, scores.hidden_state
 
@@ -75,7 +79,7 @@ def wanted(name: str, model: Any, vocabulary: int, one_row: bool) -> dict[Shape,
             partial(captured, model, vocabulary, shape),
             _options(model.dtype),
         )
-        for shape in SHAPES
+        for shape in (ONE_TOKEN, ONE_ROW, ROWS)
         if shape.one_row == one_row
     }
 
@@ -101,13 +105,14 @@ def captured(model: Any, vocabulary: int, shape: Shape) -> ExportedProgram:
     some = {} if shape.one_row else {0: Dim("rows", min=2, max=MOST)}
     wide = None if shape.one_token else {0: Dim("width", min=2, max=MOST)}
     slots = some | {2: Dim("slots", min=4, max=MOST)}
-    inputs = (tokens, places, places - width, torch.arange(-width, 0, device=model.device), runner.stored)
-    sizes = (some | {1: Dim("length", min=4, max=MOST)}, some, some, wide, [(slots, slots)] * len(runner.stored))
+    stored = leaves(runner.stored)
+    inputs = (tokens, places, places - width, torch.arange(-width, 0, device=model.device), *stored)
+    sizes = (some | {1: Dim("length", min=4, max=MOST)}, some, some, wide, (slots,) * len(stored))
     return exported(Pending(model, vocabulary), inputs, sizes)
 
 
-def exported(function: nn.Module, inputs: tuple[Any, ...], sizes: tuple[Any, ...]) -> ExportedProgram:
-    """The graph of a function on such `inputs`, whose `sizes` can vary as torch's dynamic shapes say."""
+def exported(function: nn.Module, inputs: tuple[Any, ...], sizes: tuple[Any, ...] | None = None) -> ExportedProgram:
+    """The graph of a function on such `inputs`; their `sizes` can vary as torch's dynamic shapes say, or not at all."""
     with torch.inference_mode(False), torch.no_grad():
         plain = torch.utils._pytree.tree_map(torch.clone, inputs)
         return torch.export.export(function, plain, dynamic_shapes=sizes, strict=False)

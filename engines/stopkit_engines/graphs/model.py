@@ -8,7 +8,8 @@ from torch import Tensor
 
 from stopkit_engines.batch.runner import Scores
 from stopkit_engines.graphs.artefacts import Graph
-from stopkit_engines.graphs.capture import Shape
+from stopkit_engines.graphs.capture import Shape, shape_of
+from stopkit_engines.graphs.trees import leaves
 from stopkit_engines.hf.cached_model import CachedModel
 
 WIDEST = 64
@@ -29,13 +30,20 @@ class GraphModel(CachedModel):
     ) -> None:
         super().__init__(model, vocabulary, batch_size, capacity, device)
         self._graphs = graphs
+        self._held: list[Tensor] = []
 
     def pending(self, tokens: Tensor, end: Tensor, span: Tensor, used: int, keep: int, hidden: bool) -> Scores:
-        graph = next((graph for shape, graph in self._graphs.items() if shape.takes(len(end), len(span))), None)
-        stored = self.stored
-        if graph is None or not stored or len(span) > WIDEST:
+        rows, width = end.shape[0], span.shape[0]
+        graph = self._graphs.get(shape_of(rows, width))
+        if graph is None or width > WIDEST or not self._holds():
             return super().pending(tokens, end, span, used, keep, hidden)
-        if len(end) > 1 and len(span) == 1:  # a graph for rows has two tokens of each at least
+        if rows > 1 and width == 1:  # a graph for rows has two tokens of each at least
             span = torch.arange(-2, 0, device=span.device)
-        logits, states = graph(tokens, end, self.filled, span, stored)
+        logits, states = graph(tokens, end, self.filled, span, *self._held)
         return Scores(logits[:, -keep:], states[:, -keep:] if hidden else None)
+
+    def _holds(self) -> bool:
+        """Whether there are keys and values, which are then at hand."""
+        if not self._held or self._held[0].shape[2] != self._cache.size:
+            self._held = leaves(self.stored)
+        return bool(self._held)

@@ -89,22 +89,26 @@ def _steps(asked: Asked, temperature: Tensor, *uniforms: Tensor) -> Steps:
 
 
 class GraphSteps(Steps):
-    """Draws by uniforms and the maximal coupling. What processors change runs as it is."""
+    """Draws by uniforms and the maximal coupling. What processors change runs as it is.
+
+    `dtype` is that of the models' logits.
+    """
 
     def __init__(
         self,
         graphs: Mapping[type[Step], Graph],
+        dtype: torch.dtype,
         sampling: Sampling,
         signals: Collection[str],
         random: UniformSource,
     ) -> None:
         super().__init__(sampling, Maximal(random), signals)
-        self._graphs, self._random = graphs, random
+        self._graphs, self._dtype, self._random = graphs, dtype, random
         self._temperature = torch.tensor(sampling.temperature or 1.0, dtype=torch.float64)
         self._names = computed(signals)
 
     def propose(self, raw: Tensor, offered: Tensor, hidden: Tensor | None, process: Process | None = None) -> Proposed:
-        if process is not None:
+        if process is not None or raw.dtype != self._dtype:  # what drafts may be no model
             return super().propose(raw, offered, hidden, process)
         q, usable, bad, *values = self._graphs[Propose](raw.contiguous(), offered, self._temperature)
         signals = dict(zip(self._names, values, strict=True))

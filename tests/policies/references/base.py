@@ -49,10 +49,16 @@ class Seconds:
     verify: float
     verify_token: float
     verify_block: float
+    first_step: float
+
+    @property
+    def block(self) -> float:
+        """A block, beside its tokens."""
+        return self.verify_block + self.first_step - self.draft_step
 
     def round(self, drafted: int) -> float:
         """A round with a block of `drafted` tokens."""
-        return drafted * (self.draft_step + self.verify_token) + self.verify + (drafted > 0) * self.verify_block
+        return drafted * (self.draft_step + self.verify_token) + self.verify + (drafted > 0) * self.block
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Goodput(Reading):
         self.base, self.survival = [dot(weights, always) for weights in self.optimistic], 1.0
         first = self.chance(NEXT, self.now)
         self.remember([(OWN, self.now, True)])
-        block = self.tokens / self.time * costs.verify_block / costs.verify
+        block = self.tokens / self.time * costs.block / costs.verify
         willing = not less(first * (1 + max(self.gain, 0)), self.worth[0] + block)
         return limit if willing or not less(self.skipped, self.wait) else 0
 
