@@ -163,7 +163,7 @@ class CostModel:
     FORGOTTEN = 1e-6
     """Measurements whose weight has faded to this are as good as never made."""
     RIDGE = 1.0
-    """How strongly the line's slope is drawn towards 0, in tokens², and a later draft step towards the first, in rounds.
+    """How strongly the line's slope is drawn towards 0, in tokens², and later draft steps towards the first, in rounds.
     Blocks of nearly one length say little about either, and one slow round among them would decide it."""
     OUTLIER = 1.5
     """A measurement counts as this many times what is known at most, since others use the machine, too."""

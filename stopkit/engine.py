@@ -62,6 +62,10 @@ class Engine(Kind, ABC):
         """
         raise InputError(f"engine.kind: {self.kind} has no trial of its models.")
 
+    def loaded(self) -> dict[str, Any]:
+        """What was made of fields that leave a choice, such as a dtype of auto; nothing before models are loaded."""
+        return {}
+
     def padding(self) -> int | None:
         """The token that pads prompts, if there is one."""
         return None

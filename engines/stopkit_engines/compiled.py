@@ -50,6 +50,10 @@ class CompiledEngine(EagerEngine):
     _others: dict[Any, Any] = PrivateAttr(default_factory=dict)
     """Graphs of steps and verbs by what they are for; empty where these run without."""
 
+    @property
+    def _packs(self) -> bool:
+        return self.packed and not self.compile  # graphs are captured from plain weights, and have them packed
+
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         served = self.models.served[name]
         with loading.LOCK:

@@ -28,6 +28,7 @@ from stopkit_engines.batch.steps import Steps
 from stopkit_engines.batch.text import TextStream
 from stopkit_engines.hf import generation_config, loading, rope, timing
 from stopkit_engines.hf.forward import context_length
+from stopkit_engines.hf.packing import is_packed
 from stopkit_engines.hf.recorder import EagerRecorder
 from stopkit_engines.hf.trial import Served, Trial, served
 
@@ -62,7 +63,14 @@ class EagerEngine(Engine, Recorder):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to run; auto prefers CUDA")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU"
+        default="auto",
+        description="weights and activations; auto is the checkpoint's on a GPU, on a CPU bfloat16 where that is fast "
+        "and the checkpoint is in half precision, else float32",
+    )
+    packed: bool = Field(
+        default=True,
+        description="on a CPU, lay out the weights of linear layers for its kernels when they are loaded; a head that "
+        "is the embedding then takes memory of its own",
     )
 
     penalties: bool = Field(
@@ -108,9 +116,14 @@ class EagerEngine(Engine, Recorder):
         if "draft" in tokenizers:
             loading.require_same_tokens(tokenizers["target"], tokenizers["draft"], f"engine.draft: {self.draft}")
         models = {
-            field: loading.load_model(place, device, self.dtype, f"engine.{field}") for field, place in places.items()
+            field: loading.load_model(place, device, self.dtype, self._packs, f"engine.{field}")
+            for field, place in places.items()
         }
         return self._tried(models["target"], models.get("draft"), tokenizers["target"])
+
+    @property
+    def _packs(self) -> bool:
+        return self.packed
 
     def _tried(self, target: Any, draft: Any | None, tokenizer: Any | None) -> Models:
         models = {"target": target} | ({} if draft is None else {"draft": draft})
@@ -121,6 +134,16 @@ class EagerEngine(Engine, Recorder):
         models, forced = self.models, self.model_copy(update={"trial": "always"})
         tried = forced._tried(models.target, models.draft, models.tokenizer)
         return {name: each.way.name for name, each in tried.served.items()}
+
+    def loaded(self) -> dict[str, Any]:
+        if self._models is None:
+            return {}
+        served = {name: each.model for name, each in self._models.served.items()}
+        return {
+            "device": str(self._models.target.device),
+            "dtype": {name: str(model.dtype).removeprefix("torch.") for name, model in served.items()},
+            "packed": {name: is_packed(model) for name, model in served.items()},
+        }
 
     def padding(self) -> int | None:
         known = (self.models.tokenizer, self.models.target.config.get_text_config())

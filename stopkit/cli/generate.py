@@ -85,7 +85,12 @@ def generate(
         completed = rows(name, chosen.engine, chosen.generation, batch_size, batch, result)
         save(
             (save_state, lambda place: state_file.save_state(place, chosen.policy, result.state)),
-            (json_file, lambda place: write_json(place, conditions(**chosen.as_dict()), completed)),
+            (
+                json_file,
+                lambda place: write_json(
+                    place, conditions(**chosen.as_dict(), loaded=chosen.engine.loaded()), completed
+                ),
+            ),
         )
 
     try:

@@ -57,5 +57,6 @@ def _report(comparison: Comparison, config: Config, done: list[Repeat], json_fil
             "policy": {name: as_block(policy) for name, policy in comparison.policies.items()},
             "temperatures": list(comparison.temperatures),
             "prompts": len(comparison.prompts),
+            "loaded": config.engine.loaded(),
         }
         save((json_file, lambda place: write_json(place, conditions(**asked), rows)))

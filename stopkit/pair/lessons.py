@@ -12,14 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stopkit.hashing import hash_of_tensors
-
-BFLOAT16 = torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
-"""Whether the processor is likely to compute in bfloat16 itself; one that does not is several times slower in it."""
+from stopkit.processor import computes_bfloat16
 
 
 def half_precision() -> torch.autocast:
     """Arithmetic in bfloat16, where that is fast."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16)
+    return torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16())
 
 
 class Lessons(Protocol):
@@ -100,7 +98,7 @@ class Distillation:
 def sampled_windows(teacher: Any, beginnings: Tensor, length: int, rows: int = 128, seed: int = 0) -> Tensor:
     """What `teacher` goes on to say at temperature 1 after each of `beginnings` [N, B], as windows [N, length]."""
     torch.manual_seed(seed)
-    speaker = deepcopy(teacher).to(torch.bfloat16 if BFLOAT16 else torch.float32)
+    speaker = deepcopy(teacher).to(torch.bfloat16 if computes_bfloat16() else torch.float32)
     plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "eos_token_id": [], "max_length": length}
     fixed = {"cache_implementation": "static", "disable_compile": True}
     parts = torch.split(beginnings, rows)

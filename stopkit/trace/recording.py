@@ -131,5 +131,10 @@ class Recording:
             top_k_logits=self.top_k_logits,
             hidden_state=self.hidden_state,
             shard=str(self.shard),
-            conditions=conditions(engine=as_block(self.engine), batch_size=self.batch_size, rollouts=self.rollouts),
+            conditions=conditions(
+                engine=as_block(self.engine),
+                loaded=self.engine.loaded(),
+                batch_size=self.batch_size,
+                rollouts=self.rollouts,
+            ),
         )

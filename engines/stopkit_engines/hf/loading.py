@@ -14,9 +14,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from stopkit.errors import InputError, one_line
 from stopkit.hashing import hash_of_json, hash_of_tensors
 from stopkit.pair import bundled
+from stopkit.processor import computes_bfloat16
+from stopkit_engines.hf.packing import can_pack, pack
 
 LOCK = threading.RLock()
 """transformers loads in one thread at a time: while it does, it changes what all of a process shares."""
+HALF = (torch.bfloat16, torch.float16)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -29,17 +32,33 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(place: str, device: torch.device, dtype: str, where: str) -> Any:
-    """The causal language model at a place that `locate` gave, in evaluation mode; `where` is named in errors."""
+def load_model(place: str, device: torch.device, dtype: str, packed: bool, where: str) -> Any:
+    """The causal language model at a place that `locate` gave, in evaluation mode; `where` is named in errors.
+
+    With `packed` its linear layers are laid out for the CPU, where that is possible.
+    """
     config = _from_pretrained(AutoConfig, place, where)
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise InputError(f"{where}: {place}: a {config.model_type} model is no causal language model; use one.")
-    # The CPU computes in float32 unless told otherwise; a GPU in what the checkpoint was saved in.
-    chosen = DTYPES.get(dtype) or (torch.float32 if device.type == "cpu" else "auto")
+    chosen = DTYPES.get(dtype) or _natural_dtype(config, device)
     reported = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # nothing of the report is ignored
     model, report = _from_pretrained(AutoModelForCausalLM, place, where, dtype=chosen, use_safetensors=True, **reported)
     _require_all_weights(report, f"{where}: {place}")
-    return model.to(device).eval()
+    model = model.to(device).eval()
+    if packed and device.type == "cpu" and can_pack():
+        pack(model)
+    return model
+
+
+def _natural_dtype(config: Any, device: torch.device) -> torch.dtype | str:
+    """On a CPU bfloat16 if it is fast there and the checkpoint is in half precision, else float32.
+
+    On a GPU it is what the checkpoint was saved in.
+    """
+    if device.type != "cpu":
+        return "auto"
+    saved = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
+    return torch.bfloat16 if saved in HALF and computes_bfloat16() else torch.float32
 
 
 def load_tokenizer(place: str, where: str) -> Any:
