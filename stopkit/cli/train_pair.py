@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SHARED_SIZE = ("vocabulary", "context")
 SHARED_SCHEDULE = ("batch", "micro_batch", "learning_rate", "seed")
 """Fields that both models have in common."""
+SHAPE = ("layers", "width", "heads")
+"""Fields that each has for itself."""
 PLAN = tuple(DistillationPlan.model_fields)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +32,7 @@ MODELS = {
 
 def _model_options(function: Function) -> Function:
     for name, shape in MODELS.items():
-        for field in ("layers", "width", "heads"):
+        for field in SHAPE:
             function = click.option(f"--{name}-{field}", default=shape[field], type=int, show_default=True)(function)
         minutes = f"Training time.  [default: {shape['minutes']:g}, without --{name}-steps]"
         function = click.option(f"--{name}-minutes", type=float, metavar="MINUTES", help=minutes)(function)
@@ -48,6 +50,7 @@ def _model_options(function: Function) -> Function:
 @_model_options
 @options_of(Schedule, *SHARED_SCHEDULE, "compile")
 @click.option("--target-of", metavar="PAIR", help="Take the target of this pair, a folder or `bundled`; train a draft.")
+@click.option("--draft-from", metavar="PAIR", help="Go on with the draft of this pair instead of beginning anew.")
 @click.option("--distil", is_flag=True, help="Let the draft learn the target's distribution instead of the text.")
 @click.option("--distil-on", multiple=True, metavar="GLOB", help="Further files to copy the target on.")
 @options_of(DistillationPlan, "samples")
@@ -81,12 +84,16 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
     from stopkit.validation import validated
 
     common = {name: options[name] for name in SHARED_SCHEDULE}
-    target_of, shared = _pair(options["target_of"]), {name: options[name] for name in SHARED_SIZE}
+    target_of, draft_from = (_pair(options[option], option) for option in ("target_of", "draft_from"))
+    shared = {name: options[name] for name in SHARED_SIZE}
     if target_of:
         shared = {name: known(target_of, "target")[name] for name in SHARED_SIZE}
     sizes, schedules = {}, {}
     for name, defaults in MODELS.items():
-        shape = {field: options[f"{name}_{field}"] for field in ("layers", "width", "heads")}
+        shape = {field: options[f"{name}_{field}"] for field in SHAPE}
+        if name == "draft" and draft_from:
+            shape = {field: known(draft_from, name)[field] for field in SHAPE}
+            _require_same_sizes(known(draft_from, name), shared)
         sizes[name] = validated(ModelSize, shape | shared, name)
         steps, minutes = options[f"{name}_steps"], options[f"{name}_minutes"]
         length = {"steps": steps, "minutes": defaults["minutes"] if steps is None and minutes is None else minutes}
@@ -97,10 +104,18 @@ def _recipe(options: dict[str, Any]) -> "Recipe":
         given["distillation"] = validated(
             DistillationPlan, {name: options[name] for name in PLAN if options[name] != ()}, "distil"
         )
-    return Recipe(**given, target_of=target_of, sizes=sizes, schedules=schedules)
+    return Recipe(**given, target_of=target_of, draft_from=draft_from, sizes=sizes, schedules=schedules)
 
 
-def _pair(name: str | None) -> Path | None:
+def _require_same_sizes(draft: dict[str, Any], shared: dict[str, Any]) -> None:
+    for name, wanted in shared.items():
+        if draft[name] != wanted:
+            raise InputError(
+                f"--draft-from: its draft has {name} {draft[name]}, the target {wanted}; name a pair of one tokenizer."
+            )
+
+
+def _pair(name: str | None, option: str) -> Path | None:
     if name is None:
         return None
     from stopkit.pair.bundled import FOLDER
@@ -108,7 +123,8 @@ def _pair(name: str | None) -> Path | None:
     folder = FOLDER if name == "bundled" else Path(name)
     if not (folder / "card.json").is_file():
         raise InputError(
-            f"--target-of: {folder} has no card.json; name a folder `pair` that train-pair wrote, or bundled."
+            f"--{option.replace('_', '-')}: {folder} has no card.json; name a folder `pair` that train-pair wrote, or "
+            "bundled."
         )
     return folder
 

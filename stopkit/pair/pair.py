@@ -24,6 +24,7 @@ from stopkit.pair.training import Progress, train
 
 NAMES = ("draft", "target")
 """In the order of training: the draft is done in minutes and shows early whether the corpus is right."""
+WEIGHTS = "model.safetensors"
 PROMPT = 8
 """Tokens of a text that the target goes on with by itself."""
 STANDARD_LIBRARY_LICENCE = (
@@ -46,6 +47,7 @@ class Recipe(BaseModel):
     exclude: tuple[str, ...] = Field(default=EXCLUDE, description="globs of the files to leave out")
     hold_out: tuple[str, ...] = Field(default=HELD_OUT, description="globs of the files never trained on")
     target_of: Path | None = Field(default=None, description="pair whose target and tokenizer are taken as they are")
+    draft_from: Path | None = Field(default=None, description="pair whose draft is trained on, of the same shape")
     distillation: DistillationPlan | None = Field(default=None, description="unset, the draft learns from text alone")
     sizes: Mapping[str, ModelSize]
     schedules: Mapping[str, Schedule]
@@ -120,6 +122,7 @@ def make_pair(
                 held_out,
                 tokenizer.eos_token_id,
                 folder / name,
+                begin=recipe.draft_from / name / WEIGHTS if name == "draft" and recipe.draft_from else None,
                 resume=resume,
                 on_progress=lambda progress, share, name=name: on_progress(name, progress, share),  # type: ignore[misc]
                 report_every_seconds=report_every_seconds,

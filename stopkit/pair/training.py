@@ -60,16 +60,20 @@ def train(
     end_of_text: int,
     folder: Path,
     *,
+    begin: Path | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress, float], None] = lambda progress, share: None,
     report_every_seconds: float = 60.0,
 ) -> tuple[LlamaForCausalLM, Progress]:
     """Train on `lessons`, watch `held_out` (1-D, long); returns the float32 model and its final progress.
 
+    The weights at first are those in the file `begin`, which is of a model of that `size`, or drawn by the seed.
     `on_progress(progress, share)` is called about every `report_every_seconds` and at the end, after a checkpoint.
     """
     torch.manual_seed(schedule.seed)
     model = build(size, end_of_text)
+    if begin:
+        model.load_state_dict(load_file(begin), strict=False)  # the tied head is not stored twice
     optimizers = _optimizers(model)
     checkpoint = folder / "checkpoint"
     progress = Progress(0, 0.0, 0, math.nan, math.nan)

@@ -134,9 +134,28 @@ def test_a_draft_is_distilled_from_the_target(run: Run, arguments: list[object],
     assert json.loads((tmp_path / "more" / "pair" / "card.json").read_text())["models"]["target"]["steps"] == 4
 
 
-def test_a_pair_to_take_the_target_of_must_be_one(run: Run, arguments: list[object], tmp_path: Path) -> None:
-    done = run(*arguments, "--target-of", tmp_path)
+def test_a_draft_is_trained_on(run: Run, arguments: list[object], tmp_path: Path) -> None:
+    assert run(*arguments).exit_code == 0
+    pair = tmp_path / "run" / "pair"
+    still = ["--target-of", pair, "--draft-from", pair, "--learning-rate", 1e-9, "--draft-layers", 7]
+    assert run("train-pair", "--out", tmp_path / "more", *arguments[3:], *still).exit_code == 0
+    before, after = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / each / "pair" / "draft").state_dict()
+        for each in ("run", "more")
+    )
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before)
+
+    other = run("train-pair", "--out", tmp_path / "other", *arguments[3:], "--draft-from", pair, "--vocabulary", 400)
+    assert other.exit_code == 2
+    assert "--draft-from: its draft has vocabulary" in other.stderr
+
+
+@pytest.mark.parametrize("option", ["--target-of", "--draft-from"])
+def test_a_pair_to_take_a_model_of_must_be_one(run: Run, arguments: list[object], option: str, tmp_path: Path) -> None:
+    done = run(*arguments, option, tmp_path)
     assert done.exit_code == 2
+    assert f"{option}: " in done.stderr
     assert "card.json" in done.stderr
 
 
