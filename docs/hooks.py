@@ -31,6 +31,7 @@ from stopkit.trace.format import COLUMNS, FORMAT, KEY, OPTIONAL, VERSION, FileCo
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
     "Generate": ("Engine", "GenerationResult"),
+    "Replay": ("replay", "Ranking"),
     "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy", "CarryOver"),
     "Make a policy of policies": ("Combinator", "SideBySide", "NestedPolicy"),
     "What a policy is shown": ("Signals", "Drawn", "RoundContext", "RoundOutcome", "Costs", "State"),

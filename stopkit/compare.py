@@ -101,9 +101,9 @@ class Comparison:
         return validated(GenerationOptions, fields, "generation")
 
 
-def named_policies(specs: Sequence[str]) -> dict[str, StoppingPolicy]:
-    """The policies that `specs` name, by that text, the autoregressive baseline first."""
-    return {spec: load_policy(spec) for spec in (BASELINE, *specs)}
+def with_baseline(policies: Mapping[str, StoppingPolicy]) -> dict[str, StoppingPolicy]:
+    """`policies` by their names, the autoregressive baseline first."""
+    return {BASELINE: load_policy(BASELINE), **policies}
 
 
 def outside_forwards(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -13,6 +13,7 @@
 stopkit's own loop (`stopkit.decode`) is these calls on an engine; a foreign engine makes them itself.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from stopkit.costs import CostModel, FixedCosts, RoundTime
-from stopkit.errors import InputError, PolicyError
+from stopkit.errors import InputError, PolicyError, line_in
 from stopkit.kinds import distribution_of
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.roster import Name, Roster
@@ -285,7 +286,7 @@ class DraftController:
         except InputError:  # the policy knows what the user has to change
             raise
         except Exception as error:
-            raise PolicyError(f"{_describe(self.policy)}, {name}: {type(error).__name__}: {error}") from error
+            raise PolicyError(f"{_place(self.policy, name, error)}: {type(error).__name__}: {error}") from error
         finally:
             self.stopwatch.count("policy", start)
 
@@ -311,5 +312,8 @@ def _form(tensor: Tensor, dtype: torch.dtype) -> str:
     return f"{dtype} {list(tensor.shape)} on {tensor.device}"
 
 
-def _describe(policy: StoppingPolicy) -> str:
-    return f"policy {policy.kind!r} (from {distribution_of(type(policy))})"
+def _place(policy: StoppingPolicy, verb: str, error: Exception) -> str:
+    """Whose fault an error is, and in which line if it came out of the policy's own file."""
+    line = line_in(error, getattr(sys.modules.get(type(policy).__module__), "__file__", None))
+    where = f", line {line}" if line else ""
+    return f"policy {policy.kind!r} (from {distribution_of(type(policy))}), {verb}{where}"

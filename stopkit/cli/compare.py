@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, load, model_options, sampling_options
+from stopkit.cli.options import json_option, load, model_options, policy_option, sampling_options
 
 DEFAULT_PROMPTS = 4
 
 
 @click.command(cls=Command)
-@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@policy_option
 @click.option("--temperature", "temperatures", type=float, multiple=True, default=(0.0, 0.7), show_default=True)
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Default: held-out Python code.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Passes over the prompts.")
@@ -37,11 +37,12 @@ def compare(
     chosen = load(config, options)
 
     from stopkit.cli.measuring import held_out, measure
-    from stopkit.compare import DEFAULT_POLICIES, Comparison, named_policies
+    from stopkit.compare import DEFAULT_POLICIES, Comparison, with_baseline
     from stopkit.prompts import read_prompts
+    from stopkit.rule_file import written_policies
 
     comparison = Comparison(
-        policies=named_policies(policies or _policy_of(config) or DEFAULT_POLICIES),
+        policies=with_baseline(written_policies(*(policies or _policy_of(config) or DEFAULT_POLICIES))),
         temperatures=tuple(dict.fromkeys(temperatures)),
         prompts=read_prompts(prompt_file) if prompt_file else held_out(DEFAULT_PROMPTS),
         options=chosen.generation,

@@ -41,7 +41,7 @@ class TraceComparison:
         for name, policy in self.policies.items():
             yield name, replay(self.trace, policy, self.costs, partial(tick, name))
 
-    def rows(self, done: Mapping[str, list[Replay]]) -> list[dict[str, Any]]:
+    def rows(self, done: Mapping[str, Sequence[Replay]]) -> list[dict[str, Any]]:
         """A row for every pair of costs and everything that is `done`: policies first, then the bounds.
 
         `speedup` is tokens per target-step time, `of_clairvoyant` its share of the clairvoyant bound's. Counts and
@@ -50,7 +50,7 @@ class TraceComparison:
         names = [name for name in self.policies if name in done] + [name for name in done if name not in self.policies]
         return [self._row(name, cell, done) for cell in range(len(self.costs)) for name in names]
 
-    def _row(self, name: str, cell: int, done: Mapping[str, list[Replay]]) -> dict[str, Any]:
+    def _row(self, name: str, cell: int, done: Mapping[str, Sequence[Replay]]) -> dict[str, Any]:
         replayed, costs = done[name][cell], self.costs[cell]
         return {
             "policy": name,
@@ -65,13 +65,11 @@ class TraceComparison:
         }
 
 
-def named(trace: Trace, specs: Sequence[str]) -> dict[str, StoppingPolicy]:
-    """The policies that `specs` name, by that text. Raises InputError if `trace` cannot serve one of them."""
-    policies = {spec: load_policy(spec) for spec in specs}
-    for spec, policy in policies.items():
+def require_servable(trace: Trace, policies: Mapping[str, StoppingPolicy]) -> None:
+    """Raise InputError, with its name, if `trace` cannot serve one of `policies`."""
+    for name, policy in policies.items():
         if reason := lacking(trace, policy):
-            raise InputError(f"policy {spec!r}: {reason}.")
-    return policies
+            raise InputError(f"policy {name!r}: {reason}.")
 
 
 def servable(trace: Trace) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:

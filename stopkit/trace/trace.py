@@ -89,6 +89,16 @@ class Trace:
         kept = self._at(torch.cat(spans))
         return replace(kept, first=first, sequences=tuple(self.sequences[row] for row in rows))
 
+    def beginning(self, sequences: int | None = None, tokens: int | None = None) -> Self:
+        """The first `sequences`, each cut to its first `tokens`; all of what is None. Raises InputError for others."""
+        there = len(self.sequences)
+        if sequences is not None and not 1 <= sequences <= there:
+            raise InputError(f"sequences: is {sequences}, and {self.path} holds {there}.")
+        if tokens is not None and tokens < 1:
+            raise InputError(f"max_new_tokens: is {tokens}; a sequence has at least one.")
+        kept = self if sequences is None else self.select(range(sequences))
+        return kept if tokens is None else kept.shortened(tokens)
+
     def shortened(self, tokens: int) -> Self:
         """Every sequence cut to its first `tokens`, as if no more had been asked for."""
         start = torch.arange(self.tokens) - self.first[:-1].repeat_interleave(self.lengths)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command, echo
+from stopkit.cli.options import policy_option
 from stopkit.cli.outputs import force_option, output_option, save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
@@ -14,7 +15,7 @@ from stopkit.cli.trace.options import cost_options, costs_of, opened
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
 @output_option("--out", holds="page", required=True, metavar="FILE", help="The page to write, NAME.html.")
 @force_option
-@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@policy_option
 @cost_options
 def report(
     path: Path, out: str, policies: tuple[str, ...], max_new_tokens: int | None, sequences: int | None, **costs: Any
@@ -29,12 +30,14 @@ def report(
 
     from stopkit.cli.progress import progress_bar
     from stopkit.conditions import conditions
-    from stopkit.trace.comparison import named, servable
+    from stopkit.rule_file import written_policies
+    from stopkit.trace.comparison import require_servable, servable
     from stopkit.trace.report.page import page, steps
     from stopkit.trace.report.study import Study
 
     trace = opened(path, max_new_tokens, sequences)
-    chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
+    chosen, left_out = (written_policies(*policies), {}) if policies else servable(trace)
+    require_servable(trace, chosen)
     with progress_bar("bounds", len(chosen) + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
 
         def tick(name: str, part: float) -> None:
