@@ -60,6 +60,8 @@ def policies() -> str:
         parts += [f"## {kind} {{#{_anchor(kind)}}}", _provenance(cls), _prose(cls), _fields(fields(cls))]
         if cls.signals:
             parts.append(f"Reads the signals {', '.join(f'`{name}`' for name in sorted(cls.signals))}.")
+        if cls.context:
+            parts.append(f"Reads {', '.join(f'`{name}`' for name in sorted(cls.context))} of the round's context.")
     return _page(parts)
 
 
@@ -79,7 +81,8 @@ def command_line() -> str:
     parts = [
         "# Command line",
         "These are the commands' own help texts. A policy is written as its `KIND`, as "
-        "`KIND:field=value,field=value`, or as the path of a config file.",
+        "`KIND:field=value,field=value`, as the path of a config file, or as [that of a Python "
+        "file](../how-to/a-rule-in-a-file.md), `FILE.py[::Class][:field=value]`.",
         _table(
             ("exit code", "meaning"),
             [
@@ -144,24 +147,26 @@ def trace_format() -> str:
 
     def columns(found: Iterable[FileColumn]) -> str:
         return _table(
-            ("column", "type", "holds"), [(f"`{column.name}`", str(column.type), column.meaning) for column in found]
+            ("column", "type", "holds"),
+            [(f"`{column.name}`", str(column.type), column.meaning + _since(column)) for column in found],
         )
 
     return _page(
         [
             "# Trace format",
             f"A trace is a [Parquet](https://parquet.apache.org) file, or a folder of them, of version {VERSION}. "
+            "Earlier versions are read, too: they lack the columns that came later. "
             "[Record a trace](../how-to/record.md) makes one. There is a row for every position of every rollout, and "
             "one for every start at which nothing could be drafted.",
             "## Columns",
             columns(COLUMNS),
             "With `--top-k-logits` and `--hidden-state` there are more:",
             columns(OPTIONAL),
-            "At temperature 0 the draft's distribution is one-hot. `entropy`, `max_probability` and `margin` are then "
-            "those of the plain softmax, as policies are shown them.",
+            "At temperature 0 distributions are one-hot. `entropy`, `max_probability`, `margin`, `top_token` and "
+            "`target_entropy` are then those of the plain softmax, as policies are shown them.",
             "## Metadata",
             f"In the file's metadata, `{KEY.decode()}` is one JSON object: `format` is `{FORMAT}`, `version` is "
-            f"{VERSION}, and `recording` has these fields. Files with another version are refused.",
+            f"{VERSION}, and `recording` has these fields. Files with a later version are refused.",
             _model(Metadata),
             "`timings` has these:",
             _model(Timings),
@@ -182,6 +187,10 @@ def python() -> str:
     parts += ["## Prove a policy or an engine right", inspect.getdoc(stopkit.testing) or ""]
     parts += [_reference(f"stopkit.testing.{name}") for name in stopkit.testing.__all__]
     return _page(parts)
+
+
+def _since(column: FileColumn) -> str:
+    return f" (since version {column.since})" if column.since > 1 else ""
 
 
 def checks() -> str:

@@ -89,25 +89,23 @@ class DraftController:
 
     # A round.
 
-    def context(
-        self, limit: Tensor | int, active: Tensor | None = None, last_token: Tensor | None = None
-    ) -> RoundContext:
-        """What to `plan` a round on, at the costs that are known: `limit` for every row or [B] long; see RoundContext.
+    def context(self, limit: Tensor | int, active: Tensor | None = None, **told: Tensor | None) -> RoundContext:
+        """What to `plan` a round on, at the costs that are known: `limit` for every row or [B] long.
 
-        All rows are active if nothing else is said.
+        All rows are active if nothing else is said. `told` are other fields of RoundContext.
         """
         if active is None:
             active = torch.ones(len(self.ids), dtype=torch.bool, device=self.device)
         limits = torch.as_tensor(limit, device=self.device).expand(len(self.ids))
-        return RoundContext(active, limits.where(active, 0), self.costs.costs(self.device), last_token=last_token)
+        return RoundContext(active, limits.where(active, 0), self.costs.costs(self.device), **told)
 
     def plan(self, context: RoundContext | int) -> bool:
         """Begin a round; whether any row drafts. An int is the limit of every row."""
         if isinstance(context, int):
             context = self.context(context)
         # The policy gets copies: writing into what it is shown cannot reach the engine.
-        active, limit, last_token = context.active.clone(), context.limit.clone(), context.last_token.clone()
-        shown = RoundContext(active, limit, context.costs, context.batch_size, last_token)
+        named = ("active", "limit", "last_token", "length", "entropy")
+        shown = replace(context, **{name: getattr(context, name).clone() for name in named})
         self._alone = len(self.ids) == 1 and bool(context.active)
         self.drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):

@@ -64,6 +64,7 @@ def _rollouts(number: int, chance: torch.Generator) -> Rollouts:
         "acceptance": beta.contiguous(),
         "accepted": accepted,
         "token": torch.zeros(shape, dtype=torch.long),
+        "top_token": torch.zeros(shape, dtype=torch.long),
     }
     limit = TOKENS - 1 - torch.arange(TOKENS)
     zeros = torch.zeros(TOKENS, dtype=torch.long)
