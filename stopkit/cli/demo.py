@@ -34,7 +34,7 @@ def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str |
     prompts = held_out(prompts_count)
     policies = with_baseline({kind: load_policy(kind) for kind in DEFAULT_POLICIES})
     comparison = Comparison(policies, TEMPERATURES, prompts, chosen.generation)
-    measure(comparison, chosen, repeats, json_file, MOST_SECONDS)
+    measure(comparison, chosen, repeats, json_file, most_seconds=MOST_SECONDS)
     if json_file == "-":
         return
 

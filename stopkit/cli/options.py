@@ -99,6 +99,22 @@ def options_of(fields: type[BaseModel], *names: str) -> Callable[[Function], Fun
     return decorate
 
 
+def order_options(function: Function) -> Function:
+    """`--sort` and `--top`, for tables of policies."""
+    for option in (
+        click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show only the N best, and the controls."),
+        click.option(
+            "--sort",
+            type=click.Choice(["speedup", "block_efficiency", "acceptance_rate", "drafted"]),
+            default="speedup",
+            show_default=True,
+            help="What the table is sorted by, the most first.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def json_option(function: Function) -> Function:
     """`--json FILE`, and `--force`."""
     option = output_option(

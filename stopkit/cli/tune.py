@@ -118,12 +118,15 @@ def _report(
     """Tuned beside untuned, on the sequences that the search has not seen."""
     from stopkit.conditions import conditions
     from stopkit.kinds import as_block
-    from stopkit.tables import REPLAY, console, table, write_json
-    from stopkit.trace.comparison import TraceComparison
+    from stopkit.tables import REPLAY, console, standing_note, table, write_json
+    from stopkit.trace.comparison import TraceComparison, with_control
+    from stopkit.trace.tuning import gain
 
     tuned_on, judged_by = tuning.parts
-    comparison = TraceComparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
-    rows = comparison.rows(dict(comparison.replays()))
+    both = {kind: tuning.space.policy, str(out): tuned}
+    comparison = TraceComparison(judged_by, with_control(both), tuning.costs)
+    replayed = dict(comparison.replays())
+    rows, sure = comparison.rows(replayed), gain(replayed[str(out)], replayed[kind])
     parts = (("held-out", judged_by), ("tuned-on", tuned_on))
     scores = {name: [tuning.score(policy, part) for policy in (tuning.space.policy, tuned)] for name, part in parts}
     defaults_win = scores["held-out"][1] < scores["held-out"][0]
@@ -136,6 +139,9 @@ def _report(
                 f"{len(part.sequences)} {name} sequences: speed-up {after:.3f} tuned, {before:.3f} before "
                 f"({after / before - 1:+.1%}), geometric mean over the costs."
             )
+        if sure:
+            screen.print("Held out, the gain is {:+.1%} … {:+.1%} with 95%.".format(*(each - 1 for each in sure)))
+        screen.print(standing_note(len(judged_by.sequences)))
         for field, reason in tuning.space.skipped.items():
             screen.print(f"Not searched: {field} {reason}.")
         if defaults_win:
@@ -149,6 +155,7 @@ def _report(
             "fields": [choice.name for choice in tuning.space.choices],
             "trials": trials,
             "defaults_win": defaults_win,
+            "gain_interval": list(sure) if sure else None,
             "held_out": list(judged_by.sequences),
             "trace": {"path": tuning.trace.path, **tuning.trace.metadata.model_dump(mode="json")},
             "costs": [costs.model_dump() for costs in tuning.costs],

@@ -13,8 +13,7 @@ from stopkit.errors import InputError, shown
 from stopkit.policy import StoppingPolicy
 from stopkit.spec import load_policy
 from stopkit.tables import REPLAY, WIDTH, table
-from stopkit.trace.bounds import BOUNDS
-from stopkit.trace.comparison import Tick, TraceComparison, require_servable, servable
+from stopkit.trace.comparison import Tick, TraceComparison, contestants
 from stopkit.trace.costs import Numbers, asked_costs
 from stopkit.trace.files import flat
 from stopkit.trace.replay import Replay
@@ -69,7 +68,8 @@ def replay(
     """Replay `policies` on the recording `trace`, exactly, at every pair of costs, without its models.
 
     A policy is an object, a kind, `KIND:field=value` or a dict, and there may be one, several, or several by name;
-    without any, all installed ones that the trace can serve. Costs are in target-step times, a number or several: of a
+    without any, all installed ones that the trace can serve, those made of others left out. `static:length=2` is always
+    there for a control. Costs are in target-step times, a number or several: of a
     draft step (0.02, 0.05, 0.1, 0.2 and 0.4 unless given), and of a token to verify (0.02); or those that the recording
     measured. `max_new_tokens` and `sequences` take only so much of the trace.
 
@@ -78,8 +78,7 @@ def replay(
     """
     opened = trace if isinstance(trace, Trace) else Trace.open(trace)
     part = opened.beginning(sequences, max_new_tokens)
-    chosen, left_out = servable(part) if policies is None else (named(policies), {})
-    require_servable(part, chosen)
+    chosen, left_out = contestants(part, None if policies is None else named(policies))
     costs = asked_costs(part.metadata, part.path, draft_cost, verify_cost, measured_costs)
     comparison = TraceComparison(part, chosen, costs)
     done: dict[str, Sequence[Replay]] = {}
@@ -87,20 +86,9 @@ def replay(
         done.update(comparison.replays(tick))  # one after another: what is done when it stops is there
     except BaseException as stopped:
         if "clairvoyant" in done:
-            stopped.partial = _ranking(comparison, done, left_out)  # type: ignore[attr-defined]
+            stopped.partial = Ranking(comparison, comparison.rows(done), left_out)  # type: ignore[attr-defined]
         raise
-    return _ranking(comparison, done, left_out)
-
-
-def _ranking(comparison: TraceComparison, done: Mapping[str, Sequence[Replay]], left_out: Mapping[str, str]) -> Ranking:
-    rows = comparison.rows(done)
-    cells = list(dict.fromkeys(tuple(row[name] for name in COST_COLUMNS) for row in rows))
-
-    def place(row: dict[str, Any]) -> tuple[int, bool, float]:
-        is_bound = row["policy"] in BOUNDS
-        return cells.index(tuple(row[name] for name in COST_COLUMNS)), is_bound, 0 if is_bound else -row["speedup"]
-
-    return Ranking(comparison, sorted(rows, key=place), left_out)
+    return Ranking(comparison, comparison.rows(done), left_out)
 
 
 def named(policies: Policies) -> dict[str, StoppingPolicy]:

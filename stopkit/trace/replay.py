@@ -21,6 +21,7 @@ from stopkit.decode import Generation
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import InputError, PolicyError
 from stopkit.generation import Continuation, GenerationResult
+from stopkit.intervals import Work
 from stopkit.policy import Drawn, RoundContext, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.state import State
@@ -147,6 +148,13 @@ class Replay:
     def speedup(self) -> float:
         """Tokens per target-step time."""
         return self.stats.tokens_per_second * self.costs.verify
+
+    @property
+    def work(self) -> Work:
+        """What was done on every sequence, once."""
+        done = [(stats.tokens, sum(stats.seconds.values())) for stats in self.sequences]
+        tokens, seconds = torch.tensor(done, dtype=torch.float64).unsqueeze(2).unbind(1)
+        return Work(tokens, seconds)
 
 
 def lacking(trace: Trace, policy: StoppingPolicy) -> str | None:

@@ -103,7 +103,7 @@ def test_compare(run: Run, rule: Path, models: list[str]) -> None:
     arguments = ["--temperature", 0.7, "--max-new-tokens", 4, "--repeats", 1, "--json", "-"]
     done = run("compare", *models, "--policy", "./my_rule.py", "--policy", "static", *arguments)
     assert done.exit_code == 0, done.stderr
-    assert {row["policy"] for row in json.loads(done.stdout)["rows"]} == {"autoregressive", "./my_rule.py", "static"}
+    assert {"autoregressive", "./my_rule.py", "static"} <= {row["policy"] for row in json.loads(done.stdout)["rows"]}
 
 
 def test_check(run: Run, rule: Path) -> None:
@@ -120,7 +120,7 @@ def test_replay_and_report(run: Run, rule: Path, trace: Path) -> None:
     arguments = ["--policy", "./my_rule.py:threshold=0.3", "--draft-cost", 0.1]
     done = run("trace", "replay", trace, *arguments, "--json", "-")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["rows"][0]["policy"] == "./my_rule.py:threshold=0.3"
+    assert "./my_rule.py:threshold=0.3" in {row["policy"] for row in json.loads(done.stdout)["rows"]}
     done = run("trace", "report", trace, *arguments, "--out", trace.with_suffix(".html"))
     assert done.exit_code == 0, done.stderr
     assert "my_rule.py:threshold=0.3" in trace.with_suffix(".html").read_text()

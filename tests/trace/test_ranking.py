@@ -15,6 +15,7 @@ from stopkit.trace.trace import Trace
 from tests.trace.traces import by_chance, write
 
 BOUNDS = ["hindsight", "clairvoyant", "best_static", "autoregressive"]
+CONTROL = "static:length=2"
 LENGTHS = [9, 14, 6]
 
 
@@ -62,7 +63,7 @@ def test_a_row_is_what_a_replay_gives(path: Path) -> None:
 
 def test_policies_by_name(path: Path) -> None:
     rows = stopkit.replay(path, {"mine": Sure(), "theirs": "static"}, draft_cost=0.1).rows
-    assert {row["policy"] for row in rows} == {"mine", "theirs", *BOUNDS}
+    assert {row["policy"] for row in rows} == {"mine", "theirs", CONTROL, *BOUNDS}
 
 
 def test_all_that_the_trace_can_serve(path: Path) -> None:
@@ -76,7 +77,8 @@ def test_the_table_holds_every_row(path: Path) -> None:
     ranking = stopkit.replay(path, ["static", Sure()], draft_cost=[0.1, 0.2])
     text = ranking.table()
     assert str(ranking) == text
-    assert text.count("static") == 2 + text.count("best_static")
+    assert text.count("static ") == 2 + text.count("best_static ")
+    assert text.count(CONTROL) == 2
     for word in ("sure", "draft cost 0.2, verify cost 0.02", "clairvoyant", "speed-up"):
         assert word in text
     assert "\x1b" not in text
@@ -132,4 +134,4 @@ def test_what_was_done_is_kept(path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         stopkit.replay(path, [Sure(), Breaks()], draft_cost=0.1)
     partial = caught.value.partial  # type: ignore[attr-defined]
-    assert [row["policy"] for row in partial.rows] == ["sure", *BOUNDS]
+    assert [row["policy"] for row in partial.rows] == ["sure", *BOUNDS], "the control comes last"

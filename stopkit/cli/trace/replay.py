@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, policy_option
+from stopkit.cli.options import json_option, order_options, policy_option
 from stopkit.cli.outputs import save
 from stopkit.cli.trace.options import cost_options, opened, require_one_kind
 
@@ -18,32 +18,36 @@ if TYPE_CHECKING:
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
 @policy_option
 @cost_options
+@order_options
 @json_option
 def replay(
     path: Path,
     policies: tuple[str, ...],
     max_new_tokens: int | None,
     sequences: int | None,
+    sort: str,
+    top: int | None,
     json_file: str | None,
     **costs: Any,
 ) -> None:
     """Replay policies on a recording.
 
     TRACE is a file, a folder of shards or an unfinished recording. Policies can be given several times; without, every
-    installed one that the trace can serve is replayed. Speed-up is tokens per target-step time. Below the policies
-    stand the bounds. Interrupted, the table holds the policies that are done.
+    installed one that the trace can serve is replayed, those made of others left out. static:length=2 is always there,
+    and below the policies stand the bounds. Speed-up is tokens per target-step time. Interrupted, the table holds the
+    policies that are done.
     """
     from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
     from stopkit.cli.progress import progress_bar
     from stopkit.rule_file import written_policies
-    from stopkit.trace.comparison import servable
+    from stopkit.trace.comparison import contestants
     from stopkit.trace.ranking import replay as ranked
 
     require_one_kind(**costs)
     trace = opened(path, max_new_tokens, sequences)
     chosen = written_policies(*policies) if policies else None
-    count = len(servable(trace)[0] if chosen is None else chosen)
+    count = len(contestants(trace, chosen)[0])
     try:
         with progress_bar("bounds", count + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
             ranking = ranked(
@@ -56,15 +60,17 @@ def replay(
             )
     except BaseException as stopped:
         if partial := getattr(stopped, "partial", None):
-            _report(partial, json_file, costs["measured"])
+            _report(partial, json_file, costs["measured"], sort, top)
         raise
-    _report(ranking, json_file, costs["measured"])
+    _report(ranking, json_file, costs["measured"], sort, top)
 
 
-def _report(ranking: "Ranking", json_file: str | None, measured: bool) -> None:
+def _report(ranking: "Ranking", json_file: str | None, measured: bool, sort: str, top: int | None) -> None:
     from stopkit.conditions import conditions
     from stopkit.kinds import as_block
-    from stopkit.tables import REPLAY, console, table, write_json
+    from stopkit.tables import REPLAY, console, in_order, standing_note, table, write_json
+    from stopkit.trace.bounds import BOUNDS
+    from stopkit.trace.comparison import CONTROLS
     from stopkit.trace.costs import misfit
     from stopkit.trace.ranking import COST_COLUMNS
 
@@ -72,11 +78,13 @@ def _report(ranking: "Ranking", json_file: str | None, measured: bool) -> None:
     trace = comparison.trace
     if json_file != "-":
         screen = console()
-        screen.print(table(rows, REPLAY, *COST_COLUMNS))
+        shown = in_order(rows, COST_COLUMNS, sort, top, CONTROLS, BOUNDS)
+        screen.print(table(shown, REPLAY, *COST_COLUMNS))
         screen.print(
             f"\nTokens: {trace.tokens:,} in {len(trace.sequences)} sequences, at temperature "
             f"{trace.metadata.sampling.temperature:g}. Speed-up: tokens per target-step time."
         )
+        screen.print(standing_note(len(trace.sequences)))
         if measured:
             worst = misfit(trace.metadata, comparison.costs[0])
             screen.print(f"Costs as measured; their model misses the times to verify by {worst:.1%} at most.")

@@ -24,20 +24,19 @@ def report(
 
     Speed-ups of policies beside the bounds, lengths, acceptance, calibration of scores, sensitivity to thresholds, what
     is learned, and the conditions. The page is one file and fetches nothing. Policies can be given several times;
-    without, every installed one that the trace can serve is in it.
+    without, every installed one that the trace can serve is in it, those made of others left out.
     """
     from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
     from stopkit.cli.progress import progress_bar
     from stopkit.conditions import conditions
     from stopkit.rule_file import written_policies
-    from stopkit.trace.comparison import require_servable, servable
+    from stopkit.trace.comparison import contestants
     from stopkit.trace.report.page import page, steps
     from stopkit.trace.report.study import Study
 
     trace = opened(path, max_new_tokens, sequences)
-    chosen, left_out = (written_policies(*policies), {}) if policies else servable(trace)
-    require_servable(trace, chosen)
+    chosen, left_out = contestants(trace, written_policies(*policies) if policies else None)
     with progress_bar("bounds", len(chosen) + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
 
         def tick(name: str, part: float) -> None:
