@@ -31,6 +31,7 @@ from stopkit.trace.format import COLUMNS, FORMAT, KEY, OPTIONAL, VERSION, FileCo
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
     "Generate": ("Engine", "GenerationResult"),
+    "Replay": ("replay", "Ranking"),
     "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy", "CarryOver"),
     "Make a policy of policies": ("Combinator", "SideBySide", "NestedPolicy"),
     "What a policy is shown": ("Signals", "Drawn", "RoundContext", "RoundOutcome", "Costs", "State"),
@@ -59,6 +60,8 @@ def policies() -> str:
         parts += [f"## {kind} {{#{_anchor(kind)}}}", _provenance(cls), _prose(cls), _fields(fields(cls))]
         if cls.signals:
             parts.append(f"Reads the signals {', '.join(f'`{name}`' for name in sorted(cls.signals))}.")
+        if cls.context:
+            parts.append(f"Reads {', '.join(f'`{name}`' for name in sorted(cls.context))} of the round's context.")
     return _page(parts)
 
 
@@ -78,7 +81,8 @@ def command_line() -> str:
     parts = [
         "# Command line",
         "These are the commands' own help texts. A policy is written as its `KIND`, as "
-        "`KIND:field=value,field=value`, or as the path of a config file.",
+        "`KIND:field=value,field=value`, as the path of a config file, or as [that of a Python "
+        "file](../how-to/a-rule-in-a-file.md), `FILE.py[::Class][:field=value]`.",
         _table(
             ("exit code", "meaning"),
             [
@@ -133,6 +137,9 @@ def statistics() -> str:
             "[Why so](../explanation/decisions/0005-what-is-counted-where.md).",
             "A command's `--json` writes one object with `conditions` and `rows`. A row has these fields, "
             "the derived ones among them, and `policy`, `engine`, `temperature`, `batch_size` and `speedup`.",
+            "Where policies are compared, `speedup_interval` is a 95% interval by bootstrap over sequences; `of_best` "
+            "is the speed-up as a share of the best policy's, `of_best_interval` its interval by the same resamples for "
+            "both, and `like_best` whether that holds 1. Intervals are unset for a single sequence.",
             _reference("stopkit.statistics.Statistics"),
         ]
     )
@@ -143,24 +150,26 @@ def trace_format() -> str:
 
     def columns(found: Iterable[FileColumn]) -> str:
         return _table(
-            ("column", "type", "holds"), [(f"`{column.name}`", str(column.type), column.meaning) for column in found]
+            ("column", "type", "holds"),
+            [(f"`{column.name}`", str(column.type), column.meaning + _since(column)) for column in found],
         )
 
     return _page(
         [
             "# Trace format",
             f"A trace is a [Parquet](https://parquet.apache.org) file, or a folder of them, of version {VERSION}. "
+            "Earlier versions are read, too: they lack the columns that came later. "
             "[Record a trace](../how-to/record.md) makes one. There is a row for every position of every rollout, and "
             "one for every start at which nothing could be drafted.",
             "## Columns",
             columns(COLUMNS),
             "With `--top-k-logits` and `--hidden-state` there are more:",
             columns(OPTIONAL),
-            "At temperature 0 the draft's distribution is one-hot. `entropy`, `max_probability` and `margin` are then "
-            "those of the plain softmax, as policies are shown them.",
+            "At temperature 0 distributions are one-hot. `entropy`, `max_probability`, `margin`, `top_token` and "
+            "`target_entropy` are then those of the plain softmax, as policies are shown them.",
             "## Metadata",
             f"In the file's metadata, `{KEY.decode()}` is one JSON object: `format` is `{FORMAT}`, `version` is "
-            f"{VERSION}, and `recording` has these fields. Files with another version are refused.",
+            f"{VERSION}, and `recording` has these fields. Files with a later version are refused.",
             _model(Metadata),
             "`timings` has these:",
             _model(Timings),
@@ -181,6 +190,10 @@ def python() -> str:
     parts += ["## Prove a policy or an engine right", inspect.getdoc(stopkit.testing) or ""]
     parts += [_reference(f"stopkit.testing.{name}") for name in stopkit.testing.__all__]
     return _page(parts)
+
+
+def _since(column: FileColumn) -> str:
+    return f" (since version {column.since})" if column.since > 1 else ""
 
 
 def checks() -> str:

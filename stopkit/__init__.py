@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stopkit.spec import load_policy
     from stopkit.state import State
     from stopkit.threshold import ThresholdPolicy
+    from stopkit.trace.ranking import Ranking, replay
 
 _HOMES = {
     "CarryOver": "policy",
@@ -35,6 +36,7 @@ _HOMES = {
     "InputError": "errors",
     "NestedPolicy": "combinator",
     "PolicyError": "errors",
+    "Ranking": "trace.ranking",
     "RoundContext": "policy",
     "RoundOutcome": "policy",
     "ScalarPolicy": "scalar",
@@ -48,6 +50,7 @@ _HOMES = {
     "load_config": "config",
     "load_engine": "config",
     "load_policy": "spec",
+    "replay": "trace.ranking",
 }
 
 __version__ = "0.1.0"
@@ -64,6 +67,7 @@ __all__ = [
     "InputError",
     "NestedPolicy",
     "PolicyError",
+    "Ranking",
     "RoundContext",
     "RoundOutcome",
     "ScalarPolicy",
@@ -77,6 +81,7 @@ __all__ = [
     "load_config",
     "load_engine",
     "load_policy",
+    "replay",
 ]
 
 

@@ -33,6 +33,10 @@ class Combinator(StoppingPolicy):
         return self.signals.union(*(member.required_signals for member in self.members))
 
     @property
+    def required_context(self) -> frozenset[str]:
+        return self.context.union(*(member.required_context for member in self.members))
+
+    @property
     def couples_rows(self) -> bool:
         return super().couples_rows or any(member.couples_rows for member in self.members)
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
+
 from stopkit.completions import complete
 from stopkit.engine import Engine
 from stopkit.generation import GenerationOptions, GenerationResult
+from stopkit.intervals import Work, standings
 from stopkit.policy import StoppingPolicy
 from stopkit.prompts import WrittenPrompt, batches
 from stopkit.spec import load_policy
@@ -21,13 +24,15 @@ from stopkit.statistics import Statistics, total
 from stopkit.validation import validated
 
 BASELINE = "autoregressive"
+CONTROLS = (BASELINE, "static:length=2")
+"""What every comparison has in it."""
 DEFAULT_POLICIES = ("static", "adaedl", "max_probability")
 WARM_UP_TOKENS = 8
 
 Cell: TypeAlias = tuple[str, float]
 """A policy's name and a temperature."""
-Repeat: TypeAlias = Mapping[Cell, Statistics]
-"""What every cell did in one pass over the prompts."""
+Repeat: TypeAlias = Mapping[Cell, Sequence[Statistics]]
+"""What every cell did in one pass over the prompts, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,30 @@ class Comparison:
                         before.append(complete(engine, self.policies[name], batch, setting, state=learned))
                         tick(name)
                     turn += 1
-            yield {cell: total([result.stats for result in results]) for cell, results in done.items()}
+            yield {cell: [result.stats for result in results] for cell, results in done.items()}
 
     def rows(self, engine: Engine, repeats: Sequence[Repeat]) -> list[dict[str, Any]]:
         """A row for every policy and temperature; none before the first repeat is complete.
 
         Counts and seconds are summed over the repeats. `tokens_per_second` and `speedup` are medians over them, and
-        `tokens_per_second_range` and `speedup_range` their smallest and largest values.
+        `tokens_per_second_range` and `speedup_range` their smallest and largest values. With what tells how sure the
+        speed-up is, by resampling batches of prompts; see `stopkit.intervals.Standing`.
         """
-        cells = [(name, temperature) for temperature in self.temperatures for name in self.policies]
-        return [self._row(engine, cell, repeats) for cell in cells] if repeats else []
+        rows: list[dict[str, Any]] = []
+        for temperature in self.temperatures if repeats else ():
+            at = {name: self._row(engine, (name, temperature), repeats) for name in self.policies}
+            work = {name: _work((name, temperature), repeats) for name in self.policies}
+            speedups = {name: row["speedup"] for name, row in at.items()}
+            placed = standings(speedups, work, work[BASELINE], list(self.policies))
+            rows += [row | placed[name].as_row() for name, row in at.items()]
+        return rows
 
     def _row(self, engine: Engine, cell: Cell, repeats: Sequence[Repeat]) -> dict[str, Any]:
         name, temperature = cell
-        speeds = [repeat[cell].tokens_per_second for repeat in repeats]
-        baseline = [repeat[BASELINE, temperature].tokens_per_second for repeat in repeats]
+        speeds = [total(repeat[cell]).tokens_per_second for repeat in repeats]
+        baseline = [total(repeat[BASELINE, temperature]).tokens_per_second for repeat in repeats]
         speedups = [speed / base for speed, base in zip(speeds, baseline, strict=True)]
-        stats = total([repeat[cell] for repeat in repeats])
+        stats = total([part for repeat in repeats for part in repeat[cell]])
         return {
             "policy": name,
             "engine": engine.kind,
@@ -101,9 +113,21 @@ class Comparison:
         return validated(GenerationOptions, fields, "generation")
 
 
-def named_policies(specs: Sequence[str]) -> dict[str, StoppingPolicy]:
-    """The policies that `specs` name, by that text, the autoregressive baseline first."""
-    return {spec: load_policy(spec) for spec in (BASELINE, *specs)}
+def _work(cell: Cell, repeats: Sequence[Repeat]) -> Work:
+    """What a cell did on every batch of prompts, in every repeat."""
+    done = [[(part.tokens, sum(part.seconds.values())) for part in repeat[cell]] for repeat in repeats]
+    tokens, seconds = torch.tensor(done, dtype=torch.float64).transpose(0, 1).unbind(2)
+    return Work(tokens, seconds)
+
+
+def with_baseline(policies: Mapping[str, StoppingPolicy]) -> dict[str, StoppingPolicy]:
+    """`policies` by their names, the autoregressive baseline first."""
+    return {BASELINE: load_policy(BASELINE), **policies}
+
+
+def with_controls(policies: Mapping[str, StoppingPolicy]) -> dict[str, StoppingPolicy]:
+    """The same, with every control that is not among them at the end."""
+    return with_baseline(policies) | {spec: load_policy(spec) for spec in CONTROLS if spec not in policies}
 
 
 def outside_forwards(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -11,16 +11,18 @@ import torch
 import transformers
 
 import stopkit
+from stopkit.kinds import FILES
 
 
 def conditions(**config: Any) -> dict[str, Any]:
-    """Hardware, versions and `config`, ready for JSON. No host names."""
+    """Hardware, versions, `config`, and hashes of the files that policies came from, ready for JSON. No host names."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
         "versions": versions(),
         "git": git_hash(),
         "config": config,
+        **({"files": dict(FILES)} if FILES else {}),
     }
 
 

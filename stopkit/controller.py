@@ -13,6 +13,7 @@
 stopkit's own loop (`stopkit.decode`) is these calls on an engine; a foreign engine makes them itself.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from stopkit.costs import CostModel, FixedCosts, RoundTime
-from stopkit.errors import InputError, PolicyError
+from stopkit.errors import InputError, PolicyError, line_in
 from stopkit.kinds import distribution_of
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy, Verbs
 from stopkit.roster import Name, Roster
@@ -90,25 +91,23 @@ class DraftController:
 
     # A round.
 
-    def context(
-        self, limit: Tensor | int, active: Tensor | None = None, last_token: Tensor | None = None
-    ) -> RoundContext:
-        """What to `plan` a round on, at the costs that are known: `limit` for every row or [B] long; see RoundContext.
+    def context(self, limit: Tensor | int, active: Tensor | None = None, **told: Tensor | None) -> RoundContext:
+        """What to `plan` a round on, at the costs that are known: `limit` for every row or [B] long.
 
-        All rows are active if nothing else is said.
+        All rows are active if nothing else is said. `told` are other fields of RoundContext.
         """
         if active is None:
             active = torch.ones(len(self.ids), dtype=torch.bool, device=self.device)
         limits = torch.as_tensor(limit, device=self.device).expand(len(self.ids))
-        return RoundContext(active, limits.where(active, 0), self.costs.costs(self.device), last_token=last_token)
+        return RoundContext(active, limits.where(active, 0), self.costs.costs(self.device), **told)
 
     def plan(self, context: RoundContext | int) -> bool:
         """Begin a round; whether any row drafts. An int is the limit of every row."""
         if isinstance(context, int):
             context = self.context(context)
         # The policy gets copies: writing into what it is shown cannot reach the engine.
-        active, limit, last_token = context.active.clone(), context.limit.clone(), context.last_token.clone()
-        shown = RoundContext(active, limit, context.costs, context.batch_size, last_token)
+        named = ("active", "limit", "last_token", "length", "entropy")
+        shown = replace(context, **{name: getattr(context, name).clone() for name in named})
         self._alone = len(self.ids) == 1 and bool(context.active)
         self.drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):
@@ -303,7 +302,8 @@ class _Verb(Phase):
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         super().__exit__(kind, error, trace)
         if isinstance(error, Exception) and not isinstance(error, InputError):  # that says what the user has to change
-            raise PolicyError(f"{_describe(self._policy)}, {self._verb}: {type(error).__name__}: {error}") from error
+            place = _place(self._policy, self._verb, error)
+            raise PolicyError(f"{place}: {type(error).__name__}: {error}") from error
 
 
 def _require_possible(active: list[int], drafted: list[int], verified: list[int], accepted: list[int]) -> None:
@@ -319,5 +319,8 @@ def _form(tensor: Tensor, dtype: torch.dtype) -> str:
     return f"{dtype} {list(tensor.shape)} on {tensor.device}"
 
 
-def _describe(policy: StoppingPolicy) -> str:
-    return f"policy {policy.kind!r} (from {distribution_of(type(policy))})"
+def _place(policy: StoppingPolicy, verb: str, error: Exception) -> str:
+    """Whose fault an error is, and in which line if it came out of the policy's own file."""
+    line = line_in(error, getattr(sys.modules.get(type(policy).__module__), "__file__", None))
+    where = f", line {line}" if line else ""
+    return f"policy {policy.kind!r} (from {distribution_of(type(policy))}), {verb}{where}"

@@ -165,5 +165,6 @@ def _asked(
         prompts=batch,
         options=validated(GenerationOptions, options, "generate"),
         signals=chosen.required_signals,
+        context=chosen.required_context,
         **named,
     )

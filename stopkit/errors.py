@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+import traceback
 from typing import Any
 
 
@@ -37,6 +38,12 @@ def shown(value: object, most: int = 60) -> str:
 def printable(text: str) -> str:
     """`text` with control characters as escapes, except for line breaks and tabs, and without the passwords of URLs."""
     return PASSWORD.sub(r"\1:…@", text.translate(_ESCAPES))
+
+
+def line_in(error: BaseException, file: str | None) -> int | None:
+    """The last line of `file` that was being run when `error` was raised; None if there was none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == file), None)
 
 
 PASSWORD = re.compile(r"(\w://[^\s:/@]*):[^\s/@]+@")

@@ -126,6 +126,8 @@ class Request:
     """transformers logits processors, applied to p and q alike before temperature."""
     signals: frozenset[str] = frozenset()
     """The signals to compute at every draft step."""
+    context: frozenset[str] = frozenset()
+    """What of a round's context has to be known; see `StoppingPolicy.context`."""
     on_piece: Callable[[Piece], None] | None = None
     """Called for every sequence in every round that added to it."""
     batch_size: int | None = None

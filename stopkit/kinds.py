@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict
 DISTRIBUTIONS: dict[type, str] = {}
 """Name and version of the distribution that offers a class. The plug-in loader fills it in."""
 
+FILES: dict[str, str] = {}
+"""The Python files that policies of this process came from, each with the SHA-256 of what was run."""
+
 
 class Kind(BaseModel):
     """What a config names by its kind. Its fields are its parameters; it cannot be changed."""

@@ -125,7 +125,7 @@ def _offered(plugin: object, name: str) -> list[type[Kind]]:
     offered = []
     for section, hook in HOOKS.items():
         for cls in (cls for answer in getattr(manager.hook, hook)() for cls in answer):
-            _check_class(cls, section, hook)
+            require_kind(cls, section, f"{hook} offers")
             offered.append(cls)
     return offered
 
@@ -138,15 +138,15 @@ def _refuse_unknown_hooks(plugin: object) -> None:
             raise TypeError(f"unknown hook {name!r}.{did_you_mean(name, known)}")
 
 
-def _check_class(cls: Any, section: str, hook: str) -> None:
+def require_kind(cls: Any, section: str, offered: str) -> None:
+    """Raise TypeError unless `cls` is a class that a section of a config can hold; `offered` begins the message."""
     if not (inspect.isclass(cls) and issubclass(cls, Kind) and getattr(cls, "section", None) == section):
-        raise TypeError(f"{hook} offers {cls!r}, which is not a subclass of {BASES[section]}")
+        raise TypeError(f"{offered} {cls!r}, which is not a subclass of {BASES[section]}")
     if not isinstance(getattr(cls, "kind", None), str):
-        raise TypeError(f"{hook} offers {cls.__name__}, which has no `kind`; give it a name for config files")
+        raise TypeError(f"{offered} {cls.__name__}, which has no `kind`; give it a name for config files")
     if inspect.isabstract(cls):
-        raise TypeError(
-            f"{hook} offers {cls.__name__}, which lacks {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}"
-        )
+        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise TypeError(f"{offered} {cls.__name__}, which lacks {lacking}")
 
 
 def _refuse_taken_kinds(built: Registry, offered: Sequence[type[Kind]]) -> None:

@@ -41,6 +41,10 @@ class Drawn:
         return torch.minimum(self.probability, signals.max_probability)
 
 
+TOLD = frozenset({"length", "entropy"})
+"""Fields of `RoundContext` that are declared by whoever reads them: not every engine or recording can tell them."""
+
+
 @dataclass(frozen=True, init=False)
 class RoundContext:
     """What is known before a round drafts anything."""
@@ -55,6 +59,13 @@ class RoundContext:
     """0-dimensional long, how many sequences generate side by side in the engine; the active rows if not given."""
     last_token: Tensor
     """[B] long, each sequence's last token; −1 where the engine does not tell."""
+    length: Tensor
+    """[B] long, each sequence's tokens so far, prompt included; −1 where the engine does not tell."""
+    entropy: Tensor
+    """[B], nats, the target's entropy where it gave the last token; NaN where unknown, as before the first round.
+
+    It is that of the distribution that is sampled; at temperature 0 of the softmax of the processed logits.
+    """
 
     def __init__(
         self,
@@ -63,6 +74,8 @@ class RoundContext:
         costs: Costs,
         batch_size: Tensor | None = None,
         last_token: Tensor | None = None,
+        length: Tensor | None = None,
+        entropy: Tensor | None = None,
     ) -> None:
         vars(self).update(
             active=active,
@@ -70,6 +83,8 @@ class RoundContext:
             costs=costs,
             batch_size=active.sum() if batch_size is None else batch_size,
             last_token=torch.full_like(limit, -1) if last_token is None else last_token,
+            length=torch.full_like(limit, -1) if length is None else length,
+            entropy=torch.full_like(limit, torch.nan, dtype=torch.float32) if entropy is None else entropy,
         )
 
 
@@ -114,6 +129,8 @@ class StoppingPolicy(Kind, ABC):
     section: ClassVar[str] = "policy"
     signals: ClassVar[frozenset[str]] = frozenset()
     """Names of the `Signals` fields that the verbs read; an engine computes no others."""
+    context: ClassVar[frozenset[str]] = frozenset()
+    """Which of `length` and `entropy` of `RoundContext` the verbs read; others may be unknown."""
     formula: ClassVar[str] = ""
     """The rule in one line."""
     source: ClassVar[str] = ""
@@ -123,6 +140,11 @@ class StoppingPolicy(Kind, ABC):
     def required_signals(self) -> frozenset[str]:
         """The signals to compute for this policy; a policy that nests others adds theirs."""
         return self.signals
+
+    @property
+    def required_context(self) -> frozenset[str]:
+        """What of a round's context has to be known for this policy, likewise."""
+        return self.context
 
     @property
     def carries_over(self) -> bool:

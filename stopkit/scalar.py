@@ -14,6 +14,10 @@ from stopkit.state import State
 Memory: TypeAlias = dict[str, float]
 
 
+NUMBERS = frozenset({"entropy", "max_probability", "margin", "top_token"})
+"""The signals that are one number a row."""
+
+
 @dataclass(frozen=True)
 class Position:
     """One draft position of one sequence. Signals that the policy did not declare are None."""
@@ -22,6 +26,7 @@ class Position:
     entropy: float | None = None
     max_probability: float | None = None
     margin: float | None = None
+    top_token: int | None = None
 
 
 class ScalarPolicy(StoppingPolicy):
@@ -89,7 +94,7 @@ class ScalarPolicy(StoppingPolicy):
         return decided, _pack(memories, like.device)
 
     def _positions(self, position: Tensor, signals: Signals) -> list[Position]:
-        names = sorted(self.signals & {"entropy", "max_probability", "margin"})
+        names = sorted(self.signals & NUMBERS)
         columns = [getattr(signals, name).tolist() for name in names]
         return [
             Position(index, **{name: column[row] for name, column in zip(names, columns, strict=True)})

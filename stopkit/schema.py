@@ -157,6 +157,8 @@ def _type(node: Schema) -> str:
         return " | ".join(map(str, node["enum"]))
     if "$ref" in node:
         return NESTED.get(_name(node), "table")
+    if "anyOf" in node:
+        return " or ".join(dict.fromkeys(map(_type, node["anyOf"])))
     name = TYPES.get(node.get("type", "any"), node.get("type", "any"))
     inner = node.get("items", node.get("additionalProperties"))
     return f"{name} of {_type(inner)}" if isinstance(inner, dict) else str(name)

@@ -13,8 +13,8 @@ BLOCK = 256
 class Signals:
     """What is known of one draft position before its token is drawn. Only the signals asked for are there.
 
-    entropy, max_probability and margin describe the distribution that is sampled (after processors, temperature and
-    truncation); at temperature 0, where that is one-hot, the softmax of the processed logits.
+    entropy, max_probability, margin and top_token describe the distribution that is sampled (after processors,
+    temperature and truncation); at temperature 0, where that is one-hot, the softmax of the processed logits.
     """
 
     entropy: Tensor
@@ -23,8 +23,10 @@ class Signals:
     """[B], largest probability."""
     margin: Tensor
     """[B], largest minus second largest probability."""
+    top_token: Tensor
+    """[B] long, the most probable token."""
     probabilities: Tensor
-    """[B, V], the distribution that the three above describe."""
+    """[B, V], the distribution that all above describe."""
     logits: Tensor
     """[B, V], as the draft model gave them."""
     hidden_state: Tensor
@@ -67,11 +69,17 @@ def margin(probabilities: Tensor) -> Tensor:
     return two[..., 0] - two[..., 1]
 
 
+def top_token(probabilities: Tensor) -> Tensor:
+    """The most probable token, long, over the last dimension; the first of equals."""
+    return probabilities.argmax(-1)
+
+
 OF_PROBABILITIES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "entropy": entropy,
         "max_probability": max_probability,
         "margin": margin,
+        "top_token": top_token,
         "probabilities": Tensor.clone,  # the engine draws and verifies with its own
     }
 )

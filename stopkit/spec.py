@@ -1,6 +1,7 @@
 """What a user writes for a policy, to the policy: text, a table or a file. None of them can import code."""
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,10 @@ ALIASES = {"autoregressive": {"kind": "static", "length": 0}}
 """Names for a policy with its parameters set."""
 
 
+PYTHON_FILE = re.compile(r"(?P<path>([A-Za-z]:[\\/])?[^:]+\.py)(::(?P<name>[^:]*))?(:(?P<fields>.*))?", re.DOTALL)
+"""What names a policy in a Python file, which is for the command line alone."""
+
+
 def load_policy(spec: Any, where: str = "policy") -> StoppingPolicy:
     """A policy from its kind, `KIND:field=value,field=value`, a config file's path, a dict with `kind`, or itself."""
     if isinstance(spec, StoppingPolicy):
@@ -22,6 +27,11 @@ def load_policy(spec: Any, where: str = "policy") -> StoppingPolicy:
     if isinstance(spec, str):
         if Path(spec).suffix in READERS:
             return load_policy(_policy_block(Path(spec)), f"{spec}: policy")
+        if PYTHON_FILE.fullmatch(spec):
+            raise InputError(
+                f"{where}: {shown(spec)} is a Python file, which --policy alone can name: a config cannot import code. "
+                "Give its kind once a plug-in offers it; `stopkit new-policy` begins one."
+            )
         spec = parse_spec(spec, where)
     kind, fields = kind_of(mapping(spec, where), where)
     if alias := ALIASES.get(kind):
@@ -38,21 +48,26 @@ def parse_spec(text: str, where: str = "policy") -> dict[str, Any]:
     Lists of kinds need no quotes: `first_of:policies=[adaedl,svip]`. A dot reaches into a nested table:
     `adaedl:controller.alpha=0.8`.
     """
-    kind, _, rest = text.partition(":")
-    spec: dict[str, Any] = {"kind": kind.strip()}
-    for item in filter(None, _split(rest)):
+    kind, _, fields = text.partition(":")
+    return {"kind": kind.strip(), **parse_fields(fields, text, where)}
+
+
+def parse_fields(fields: str, text: str, where: str) -> dict[str, Any]:
+    """`field=value,field=value`, which is part of `text`, as a dict."""
+    tree: dict[str, Any] = {}
+    for item in filter(None, _split(fields)):
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"{where}: {item!r} in {text!r} has no value; write KIND:field=value,field=value.")
         *tables, last = name.strip().split(".")
-        block = spec
+        block = tree
         for table in tables:
             block = block.setdefault(table, {})
             if not isinstance(block, dict):
                 hint = f"write {table}.kind={block}"
                 raise InputError(f"{where}: {item!r} in {text!r} reaches into a value; {hint}.")
         block[last] = _value(value.strip())
-    return spec
+    return tree
 
 
 def read_tree(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,17 +59,31 @@ COUNTS = (
 )
 
 
+def _share(row: Row) -> str:
+    share = row.get("of_best")
+    return "" if share is None else f"{share:.1%}{' ≈' if row['like_best'] and share != 1 else '  '}"
+
+
+def _interval(row: Row) -> str:
+    return "–" if row.get("speedup_interval") is None else "{:.2f}–{:.2f}".format(*row["speedup_interval"])
+
+
+STANDING = (Column("95%", "speedup_interval", _interval), Column("of the\nbest", "of_best", _share))
+"""How sure a row's speed-up is, and whether it can be told from the best row's."""
 COMPARISON = (
     text("policy", "policy"),
     spread("tokens/s", "tokens_per_second", "{:.1f}"),
     spread("speed-up", "speedup", "{:.2f}"),
     *COUNTS,
 )
+MEASURED = (*COMPARISON[:3], *STANDING, *COMPARISON[3:])
+"""A comparison, with how sure it is."""
 REPLAY = (
     text("policy", "policy"),
     number("speed-up", "speedup", "{:.2f}"),
+    *STANDING,
     Column("share of\nclairvoyant", "of_clairvoyant", lambda row: f"{row['of_clairvoyant']:.1%}"),
-    *COUNTS,
+    *COUNTS[:-1],  # a round is a target forward
 )
 
 
@@ -89,6 +103,35 @@ def table(rows: Sequence[Row], columns: Sequence[Column], *sections: str) -> Tab
         grid.add_row(*(Text(printable(column.show(row))) for column in columns))
         before = section
     return grid
+
+
+def standing_note(sequences: int) -> str:
+    """What the columns of STANDING mean."""
+    if sequences < 2:
+        return "One sequence: how sure the figures are cannot be told."
+    return f"95% intervals by bootstrap over {sequences} sequences. ≈: cannot be told from the best, pair by pair."
+
+
+def in_order(
+    rows: Sequence[Row],
+    sections: Sequence[str],
+    key: str = "speedup",
+    top: int | None = None,
+    always: Container[str] = (),
+    last: Container[str] = (),
+) -> list[Row]:
+    """`rows`, in every section the one with the most of `key` first, and only `top` of them.
+
+    The policies `always` stay in any case, and so do those of `last`, which keep their order, at the end.
+    """
+    found: list[Row] = []
+    for section in dict.fromkeys(tuple(row[name] for name in sections) for row in rows):
+        here = [row for row in rows if tuple(row[name] for name in sections) == section]
+        ranked = sorted((row for row in here if row["policy"] not in last), key=lambda row: -row[key])
+        kept = {row["policy"] for row in [row for row in ranked if row["policy"] not in always][:top]}
+        found += [row for row in ranked if row["policy"] in always or row["policy"] in kept]
+        found += [row for row in here if row["policy"] in last]
+    return found
 
 
 def summary(stats: Statistics) -> str:

@@ -49,7 +49,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
-    path = ".".join([where, *(str(step) for step in details["loc"] if step != KEY)]).strip(".")
+    path = ".".join(filter(None, [where, *(str(step) for step in details["loc"] if step != KEY)]))
     if details["type"] == NESTED:
         return details["msg"].replace(HERE, path)
     if details["type"] == "extra_forbidden":

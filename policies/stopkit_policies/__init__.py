@@ -18,9 +18,12 @@ POLICIES = {
     "joint_confidence": "JointConfidence",
     "acceptance_head": "AcceptanceHead",
     "heuristic": "Heuristic",
+    "staircase": "Staircase",
     "ema_length": "EMALength",
     "batch_table": "BatchTable",
+    "entropy_gate": "EntropyGate",
     "best_length": "BestLength",
+    "ratio_ucb": "RatioUCB",
     "bandit": "Bandit",
     "goodput": "Goodput",
     "first_of": "FirstOf",
@@ -28,6 +31,7 @@ POLICIES = {
     "capped": "Capped",
     "warmup": "Warmup",
     "per_position": "PerPosition",
+    "guard": "Guard",
 }
 """The class in each file, in the order in which they are listed."""
 

@@ -23,7 +23,9 @@ worth it, no later one is. docs/explanation/goodput.md derives the rule.
   rows that are expected to draft that far, by how far rows have drafted lately.
 
 Source: this project. The rule for one request, with a fixed acceptance rate, is that of the renewal-reward theorem; a
-rule that knows costs and decides not to speculate was left to future work in AdaEDL's appendix B.2.
+rule that knows costs and decides not to speculate was left to future work in AdaEDL's appendix B.2. UCB-SpecStop (arXiv
+2606.20591) states the problem as ratio-type optimal stopping, for lengths that are chosen before a round; rules that
+learn the decision are LTD (arXiv 2603.01639) and SpecKV (arXiv 2605.02888).
 """
 
 from typing import ClassVar

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def check(kind: str, target: str | None, draft: str | None, examples: int | None, json_file: str | None) -> None:
     """Check that a policy or an engine keeps its promises.
 
-    KIND is a policy (KIND, KIND:field=value or a config file) or the kind of an engine. A check tries examples, the
-    same ones every time; if it fails, the smallest that makes it fail is shown. An engine is given small models; with
-    --target it is tried whether it can run your own ones exactly.
+    KIND is a policy (KIND, KIND:field=value, a config file or FILE.py) or the kind of an engine. A check tries
+    examples, the same ones every time; if it fails, the smallest that makes it fail is shown. An engine is given small
+    models; with --target it is tried whether it can run your own ones exactly.
     """
     from rich.live import Live
 
@@ -82,7 +82,8 @@ def _subject(kind: str) -> "tuple[Any, Sequence[Check]]":
     """The policy or engine class that `kind` names, and what is asked of it."""
     from stopkit.errors import InputError
     from stopkit.plugins import registry
-    from stopkit.spec import ALIASES, READERS, load_policy, parse_spec
+    from stopkit.rule_file import or_a_file, written_policy
+    from stopkit.spec import ALIASES, PYTHON_FILE, READERS, parse_spec
     from stopkit.testing.for_engines import ENGINE_CHECKS
     from stopkit.testing.for_policies import POLICY_CHECKS
     from stopkit.validation import did_you_mean
@@ -90,13 +91,14 @@ def _subject(kind: str) -> "tuple[Any, Sequence[Check]]":
     engines, policies = registry().engines, [*registry().policies, *ALIASES]
     if kind in engines:
         return engines[kind], ENGINE_CHECKS
-    if Path(kind).suffix not in READERS:
+    if Path(kind).suffix not in READERS and not PYTHON_FILE.fullmatch(kind):
         name = parse_spec(kind, "KIND")["kind"]
         if name in engines:
             raise InputError(f"KIND: an engine is checked by its kind alone; write {name}.")
         if name not in policies:
-            raise InputError(f"KIND: there is no policy or engine {name!r}.{did_you_mean(name, [*policies, *engines])}")
-    return load_policy(kind), POLICY_CHECKS
+            guess = did_you_mean(name, [*policies, *engines])
+            raise InputError(f"KIND: there is no policy or engine {name!r}.{guess}{or_a_file(kind)}")
+    return written_policy(kind), POLICY_CHECKS
 
 
 def _rows(checks: "Sequence[Check]", done: "Sequence[Result]") -> list[dict[str, Any]]:

@@ -6,18 +6,19 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, load, model_options, sampling_options
+from stopkit.cli.options import json_option, load, model_options, order_options, policy_option, sampling_options
 
 DEFAULT_PROMPTS = 4
 
 
 @click.command(cls=Command)
-@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@policy_option
 @click.option("--temperature", "temperatures", type=float, multiple=True, default=(0.0, 0.7), show_default=True)
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Default: held-out Python code.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Passes over the prompts.")
 @sampling_options
 @model_options
+@order_options
 @json_option
 def compare(
     policies: tuple[str, ...],
@@ -26,28 +27,32 @@ def compare(
     repeats: int,
     config: Path | None,
     batch_size: int,
+    sort: str,
+    top: int | None,
     json_file: str | None,
     **options: Any,
 ) -> None:
     """Measure policies side by side.
 
-    Autoregressive decoding is always one of them. Policies and temperatures can be given several times. Runs are
-    interleaved; the table holds medians over the repeats. Interrupted, it holds the repeats that are complete.
+    Autoregressive decoding and static:length=2 are always among them. Policies and temperatures can be given several
+    times. Runs are interleaved; the table holds medians over the repeats. Interrupted, it holds the repeats that are
+    complete.
     """
     chosen = load(config, options)
 
-    from stopkit.cli.measuring import held_out, measure
-    from stopkit.compare import DEFAULT_POLICIES, Comparison, named_policies
+    from stopkit.cli.measuring import Order, held_out, measure
+    from stopkit.compare import DEFAULT_POLICIES, Comparison, with_controls
     from stopkit.prompts import read_prompts
+    from stopkit.rule_file import written_policies
 
     comparison = Comparison(
-        policies=named_policies(policies or _policy_of(config) or DEFAULT_POLICIES),
+        policies=with_controls(written_policies(*(policies or _policy_of(config) or DEFAULT_POLICIES))),
         temperatures=tuple(dict.fromkeys(temperatures)),
         prompts=read_prompts(prompt_file) if prompt_file else held_out(DEFAULT_PROMPTS),
         options=chosen.generation,
         batch_size=batch_size,
     )
-    measure(comparison, chosen, repeats, json_file)
+    measure(comparison, chosen, repeats, json_file, Order(sort, top))
 
 
 def _policy_of(config: Path | None) -> tuple[str, ...]:

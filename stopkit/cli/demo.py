@@ -26,14 +26,15 @@ def demo(prompts_count: int, max_new_tokens: int, repeats: int, json_file: str |
 
     from stopkit.cli.measuring import held_out, measure
     from stopkit.cli.screen import Screen
-    from stopkit.compare import DEFAULT_POLICIES, Comparison, named_policies
+    from stopkit.compare import DEFAULT_POLICIES, Comparison, with_baseline
     from stopkit.completions import complete
     from stopkit.prompts import batches
+    from stopkit.spec import load_policy
 
     prompts = held_out(prompts_count)
-    policies = named_policies(DEFAULT_POLICIES)
+    policies = with_baseline({kind: load_policy(kind) for kind in DEFAULT_POLICIES})
     comparison = Comparison(policies, TEMPERATURES, prompts, chosen.generation)
-    measure(comparison, chosen, repeats, json_file, MOST_SECONDS)
+    measure(comparison, chosen, repeats, json_file, most_seconds=MOST_SECONDS)
     if json_file == "-":
         return
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command, echo
-from stopkit.cli.options import json_option, load, model_options, prompts_from, sampling_options
+from stopkit.cli.options import POLICY_HELP, json_option, load, model_options, prompts_from, sampling_options
 from stopkit.cli.outputs import output_option, save
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
 @click.command(cls=Command)
 @click.argument("prompt", required=False)
 @click.option("--prompt-file", type=FILE, help=".jsonl (prompt, messages or token_ids) or .txt.")
-@click.option("--policy", metavar="POLICY", help="KIND, KIND:field=value,field=value or a config file.")
+@click.option("--policy", metavar="POLICY", help=POLICY_HELP)
 @click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
 @sampling_options
 @model_options

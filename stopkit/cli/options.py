@@ -50,6 +50,7 @@ DRAWING_OPTIONS = (
     ),
     click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the largest probability."),
 )
+POLICY_HELP = "KIND, KIND:field=value,field=value, a config file, or FILE.py[::Class][:field=value]."
 BATCH_OPTIONS = (
     click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends a completion; can be repeated."),
     click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Prompts at a time."),
@@ -69,6 +70,12 @@ def sampling_options(function: Function) -> Function:
 def drawing_options(function: Function) -> Function:
     """The sampling options that say how tokens are drawn, and how many."""
     return _apply(DRAWING_OPTIONS, function)
+
+
+def policy_option(function: Function) -> Function:
+    """`--policy POLICY`, any number of times."""
+    option = click.option("--policy", "policies", multiple=True, metavar="POLICY", help=POLICY_HELP)
+    return option(function)
 
 
 def options_of(fields: type[BaseModel], *names: str) -> Callable[[Function], Function]:
@@ -92,6 +99,22 @@ def options_of(fields: type[BaseModel], *names: str) -> Callable[[Function], Fun
     return decorate
 
 
+def order_options(function: Function) -> Function:
+    """`--sort` and `--top`, for tables of policies."""
+    for option in (
+        click.option("--top", type=click.IntRange(min=1), metavar="N", help="Show only the N best, and the controls."),
+        click.option(
+            "--sort",
+            type=click.Choice(["speedup", "block_efficiency", "acceptance_rate", "drafted"]),
+            default="speedup",
+            show_default=True,
+            help="What the table is sorted by, the most first.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def json_option(function: Function) -> Function:
     """`--json FILE`, and `--force`."""
     option = output_option(
@@ -107,6 +130,7 @@ def json_option(function: Function) -> Function:
 def load(config: Path | None, options: Mapping[str, Any], policy: str | None = None) -> "Config":
     """The config that a file and options make together; an option that was not given is None or ()."""
     from stopkit.config import load_config
+    from stopkit.rule_file import written_policy
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     sections: dict[str, Any] = {
@@ -114,7 +138,7 @@ def load(config: Path | None, options: Mapping[str, Any], policy: str | None = N
         "generation": {name: given[name] for name in GENERATION_FIELDS if name in given},
     }
     quiet()
-    return load_config(config, sections if policy is None else sections | {"policy": policy})
+    return load_config(config, sections if policy is None else sections | {"policy": written_policy(policy)})
 
 
 def prompts_from(text: str | None, file: Path | None) -> "list[WrittenPrompt]":

@@ -34,7 +34,7 @@ def show(kind: str, json_file: str | None) -> None:
     from stopkit.tables import console, show_table, text
 
     cls = registry().policy(str(ALIASES.get(kind, {"kind": kind})["kind"]))
-    about = {**_about(cls), "signals": sorted(cls.signals), "file": source_file(cls)}
+    about = {**_about(cls), "signals": sorted(cls.signals), "context": sorted(cls.context), "file": source_file(cls)}
     rows = [asdict(field) for field in fields(cls)]
     if json_file != "-":
         for title in ("formula", "source", "distribution", "file"):

@@ -1,5 +1,6 @@
 """`stopkit tune`: search a policy's fields on a recording, and write the config file of the best."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,9 @@ def tune(
 ) -> None:
     """Search the fields of a policy on a recording.
 
-    KIND is a policy: KIND, KIND:field=value or a config file; fields that are not searched keep their values. What is
-    searched for is the highest geometric mean of the speed-up over the costs. Interrupted, or run again with more
-    trials, the search goes on where it was; several machines can share one through --storage.
+    KIND is a policy: KIND, KIND:field=value, a config file or FILE.py; fields that are not searched keep their values.
+    What is searched for is the highest geometric mean of the speed-up over the costs. Interrupted, or run again with
+    more trials, the search goes on where it was; several machines can share one through --storage.
     """
     if out.suffix != ".toml":
         raise click.BadParameter(f"{out}: a config file in TOML ends in .toml.", param_hint="'--out'")
@@ -62,12 +63,15 @@ def tune(
     from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
     from stopkit.cli.progress import progress_bar
-    from stopkit.trace.comparison import named
+    from stopkit.rule_file import written_policies
+    from stopkit.trace.comparison import require_servable
     from stopkit.trace.space import space
     from stopkit.trace.tuning import Tuning, best_policy, done
 
     trace = opened(path, max_new_tokens, sequences)
-    (policy,) = named(trace, [kind]).values()
+    asked_for = written_policies(kind)
+    require_servable(trace, asked_for)
+    (policy,) = asked_for.values()
     choices = space(policy, [field.strip() for field in fields.split(",")] if fields else ())
     tuning = Tuning(trace, choices, costs_of(trace, **costs), held_out, seed)
     _ = tuning.parts  # what is wrong with the split is said before a study is begun
@@ -78,18 +82,34 @@ def tune(
     finally:
         tuned = best_policy(tuning, study)
         if tuned is not None:
-            _write(out, tuned, tuning)
+            _write(out, kind, tuned, tuning)
             _report(tuning, kind, out, tuned, done(study), json_file)
 
 
-def _write(out: Path, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
+def _write(out: Path, kind: str, tuned: "StoppingPolicy", tuning: "Tuning") -> None:
     import tomli_w
 
     from stopkit.kinds import as_block, without_unset
 
     block = {"policy": without_unset(as_block(tuned))}
     comment = f"# Tuned by `stopkit tune` on {len(tuning.parts[0].sequences)} sequences of {tuning.trace.path}.\n"
+    comment += "".join(f"# {line}\n" for line in _use(kind, tuned, tuning))
     save((out, lambda place: Path(place).write_text(comment + tomli_w.dumps(block), encoding="utf-8")))
+
+
+def _use(kind: str, tuned: "StoppingPolicy", tuning: "Tuning") -> Iterator[str]:
+    """How to use what was tuned, where a config cannot name it."""
+    from shlex import quote
+
+    from stopkit.kinds import as_block
+    from stopkit.rule_file import with_fields
+    from stopkit.spec import PYTHON_FILE
+    from stopkit.trace.files import flat
+
+    if PYTHON_FILE.fullmatch(kind):
+        values = flat(as_block(tuned))
+        text = with_fields(kind, {choice.name: values[choice.name] for choice in tuning.space.choices})
+        yield f"No config can name a rule in a file; until a plug-in offers {tuned.kind}, use --policy {quote(text)}."
 
 
 def _report(
@@ -98,12 +118,15 @@ def _report(
     """Tuned beside untuned, on the sequences that the search has not seen."""
     from stopkit.conditions import conditions
     from stopkit.kinds import as_block
-    from stopkit.tables import REPLAY, console, table, write_json
-    from stopkit.trace.comparison import TraceComparison
+    from stopkit.tables import REPLAY, console, standing_note, table, write_json
+    from stopkit.trace.comparison import TraceComparison, with_control
+    from stopkit.trace.tuning import gain
 
     tuned_on, judged_by = tuning.parts
-    comparison = TraceComparison(judged_by, {kind: tuning.space.policy, str(out): tuned}, tuning.costs)
-    rows = comparison.rows(dict(comparison.replays()))
+    both = {kind: tuning.space.policy, str(out): tuned}
+    comparison = TraceComparison(judged_by, with_control(both), tuning.costs)
+    replayed = dict(comparison.replays())
+    rows, sure = comparison.rows(replayed), gain(replayed[str(out)], replayed[kind])
     parts = (("held-out", judged_by), ("tuned-on", tuned_on))
     scores = {name: [tuning.score(policy, part) for policy in (tuning.space.policy, tuned)] for name, part in parts}
     defaults_win = scores["held-out"][1] < scores["held-out"][0]
@@ -116,17 +139,23 @@ def _report(
                 f"{len(part.sequences)} {name} sequences: speed-up {after:.3f} tuned, {before:.3f} before "
                 f"({after / before - 1:+.1%}), geometric mean over the costs."
             )
+        if sure:
+            screen.print("Held out, the gain is {:+.1%} … {:+.1%} with 95%.".format(*(each - 1 for each in sure)))
+        screen.print(standing_note(len(judged_by.sequences)))
         for field, reason in tuning.space.skipped.items():
             screen.print(f"Not searched: {field} {reason}.")
         if defaults_win:
             screen.print("The policy as it was wins on the held-out sequences: do not use the tuned one.")
         screen.print(f"Trials: {trials}. Wrote {out}.")
+        for line in _use(kind, tuned, tuning):
+            screen.print(line, soft_wrap=True)
     if json_file:
         asked = {
             "policy": {kind: as_block(tuning.space.policy), str(out): as_block(tuned)},
             "fields": [choice.name for choice in tuning.space.choices],
             "trials": trials,
             "defaults_win": defaults_win,
+            "gain_interval": list(sure) if sure else None,
             "held_out": list(judged_by.sequences),
             "trace": {"path": tuning.trace.path, **tuning.trace.metadata.model_dump(mode="json")},
             "costs": [costs.model_dump() for costs in tuning.costs],

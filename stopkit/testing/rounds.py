@@ -1,5 +1,6 @@
 """Rounds to run a policy through: made from a seed, so that a sequence meets the same whoever is beside it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -77,7 +78,10 @@ class Rounds:
             "end": number(self.longest, by_round),
             "finish": number(self.rounds, by_round[:1]).unsqueeze(1).expand(by_round),
             "last": torch.randint(0, self.vocabulary, by_round, generator=generator),
+            "length": torch.randint(1, 64, by_round, generator=generator),
+            "entropy of the target": torch.rand(by_round, generator=generator) * math.log(self.vocabulary),
         }
+        tensors["entropy of the target"][:, 0] = torch.nan  # nothing has been said yet
         return {name: value.to(self.device) for name, value in tensors.items()}
 
     def at(self, name: str, who: Tensor, number: int) -> Tensor:
@@ -94,6 +98,8 @@ class Rounds:
             costs=Costs(*seconds.unbind()),
             batch_size=torch.tensor(self.sequences, device=self.device),
             last_token=self.at("last", who, number),
+            length=self.at("length", who, number),
+            entropy=self.at("entropy of the target", who, number),
         )
 
     def signals(self, policy: StoppingPolicy, who: Tensor, number: int, position: int) -> Signals:

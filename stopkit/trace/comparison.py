@@ -8,16 +8,20 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from stopkit.combinator import Combinator
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError
+from stopkit.intervals import Standing, standings
 from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.spec import load_policy
-from stopkit.trace.bounds import bounds
+from stopkit.trace.bounds import BOUNDS, bounds
 from stopkit.trace.replay import Replay, lacking, replay
 from stopkit.trace.trace import Trace
 
 ENGINE = "replay"
+CONTROLS = ("static:length=2",)
+"""What every comparison has in it."""
 Tick = Callable[[str, float], None]
 """Told who is at work, and what part of that work has been done since."""
 
@@ -41,16 +45,21 @@ class TraceComparison:
         for name, policy in self.policies.items():
             yield name, replay(self.trace, policy, self.costs, partial(tick, name))
 
-    def rows(self, done: Mapping[str, list[Replay]]) -> list[dict[str, Any]]:
-        """A row for every pair of costs and everything that is `done`: policies first, then the bounds.
+    def rows(self, done: Mapping[str, Sequence[Replay]]) -> list[dict[str, Any]]:
+        """A row for every pair of costs and everything that is `done`: policies, best first, then the bounds.
 
-        `speedup` is tokens per target-step time, `of_clairvoyant` its share of the clairvoyant bound's. Counts and
-        seconds are as everywhere; `draft_cost` and `verify_cost` are in target-step times.
+        `speedup` is tokens per target-step time, `of_clairvoyant` its share of the clairvoyant bound's; with what tells
+        how sure it is, see `stopkit.intervals.Standing`. Counts and seconds are as everywhere; `draft_cost` and
+        `verify_cost` are in target-step times.
         """
-        names = [name for name in self.policies if name in done] + [name for name in done if name not in self.policies]
-        return [self._row(name, cell, done) for cell in range(len(self.costs)) for name in names]
+        rows = []
+        for cell in range(len(self.costs)):
+            placed = standings_of({name: replays[cell] for name, replays in done.items()})
+            names = sorted(done, key=lambda name: (name in BOUNDS, 0 if name in BOUNDS else -done[name][cell].speedup))
+            rows += [self._row(name, cell, done) | placed[name].as_row() for name in names]
+        return rows
 
-    def _row(self, name: str, cell: int, done: Mapping[str, list[Replay]]) -> dict[str, Any]:
+    def _row(self, name: str, cell: int, done: Mapping[str, Sequence[Replay]]) -> dict[str, Any]:
         replayed, costs = done[name][cell], self.costs[cell]
         return {
             "policy": name,
@@ -65,13 +74,41 @@ class TraceComparison:
         }
 
 
-def named(trace: Trace, specs: Sequence[str]) -> dict[str, StoppingPolicy]:
-    """The policies that `specs` name, by that text. Raises InputError if `trace` cannot serve one of them."""
-    policies = {spec: load_policy(spec) for spec in specs}
-    for spec, policy in policies.items():
+def standings_of(replays: Mapping[str, Replay]) -> dict[str, Standing]:
+    """Where policies and bounds stand at one pair of costs, by name; the best is one of the policies."""
+    return standings(
+        {name: replay.speedup for name, replay in replays.items()},
+        {name: replay.work for name, replay in replays.items()},
+        1 / next(iter(replays.values())).costs.verify,
+        [name for name in replays if name not in BOUNDS],
+    )
+
+
+def contestants(
+    trace: Trace, policies: Mapping[str, StoppingPolicy] | None
+) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:
+    """What to replay: `policies`, or all that are installed and `trace` can serve; with the control. And what is not.
+
+    Raises InputError if `trace` cannot serve one of `policies`.
+    """
+    if policies is None:
+        chosen, left_out = servable(trace)
+    else:
+        require_servable(trace, policies)
+        chosen, left_out = dict(policies), {}
+    return with_control(chosen), left_out
+
+
+def with_control(policies: Mapping[str, StoppingPolicy]) -> dict[str, StoppingPolicy]:
+    """`policies` and the short constant length that every rule should beat, unless it is among them."""
+    return {**policies, **{spec: load_policy(spec) for spec in CONTROLS if spec not in policies}}
+
+
+def require_servable(trace: Trace, policies: Mapping[str, StoppingPolicy]) -> None:
+    """Raise InputError, with its name, if `trace` cannot serve one of `policies`."""
+    for name, policy in policies.items():
         if reason := lacking(trace, policy):
-            raise InputError(f"policy {spec!r}: {reason}.")
-    return policies
+            raise InputError(f"policy {name!r}: {reason}.")
 
 
 def servable(trace: Trace) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:
@@ -79,6 +116,9 @@ def servable(trace: Trace) -> tuple[dict[str, StoppingPolicy], dict[str, str]]:
     policies: dict[str, StoppingPolicy] = {}
     left_out: dict[str, str] = {}
     for kind, cls in registry().policies.items():
+        if issubclass(cls, Combinator):
+            left_out[kind] = "is made of other policies; name it with those"
+            continue
         if files := [name for name, field in cls.model_fields.items() if _lacks_its_file(field)]:
             left_out[kind] = f"{files[0]} names no file"
             continue

@@ -1,15 +1,38 @@
 """The costs that a trace is replayed at: given as numbers, or as the recording machine measured them."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from statistics import fmean, linear_regression
 
 from stopkit.costs import FixedCosts
-from stopkit.errors import InputError
+from stopkit.errors import InputError, shown
 from stopkit.trace.format import Metadata
 
 DRAFT_COSTS = (0.02, 0.05, 0.1, 0.2, 0.4)
 VERIFY_COSTS = (0.02,)
 """What is taken if nothing is said; in target-step times, a draft step and a token to verify."""
+Numbers = float | Sequence[float]
+
+
+def asked_costs(
+    metadata: Metadata, path: str, draft: Numbers | None, verify: Numbers | None, measured: bool
+) -> list[FixedCosts]:
+    """Every pair of the costs that were asked for, or the measured ones. Raises InputError for what cannot be."""
+    if not measured:
+        return cost_grid(_costs("draft_cost", draft, DRAFT_COSTS), _costs("verify_cost", verify, VERIFY_COSTS))
+    if draft is not None or verify is not None:
+        raise InputError("measured_costs: are asked for beside draft_cost or verify_cost; give one or the others.")
+    return [measured_costs(metadata, path)]
+
+
+def _costs(name: str, given: Numbers | None, otherwise: Sequence[float]) -> Sequence[float]:
+    costs = otherwise if given is None else [given] if isinstance(given, (int, float)) else list(given)
+    for cost in costs:
+        if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not (math.isfinite(cost) and cost >= 0):
+            raise InputError(f"{name}: {shown(cost)} is not a finite number of at least 0.")
+    if not costs:
+        raise InputError(f"{name}: is empty; give at least one cost.")
+    return costs
 
 
 def cost_grid(draft: Iterable[float], verify: Iterable[float]) -> list[FixedCosts]:

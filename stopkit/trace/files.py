@@ -52,12 +52,14 @@ def read_metadata(file: Path) -> Metadata:
     document = _document(schema)
     if document.get("format") != FORMAT:
         raise InputError(f"{file}: is a Parquet file but no trace; `stopkit trace record` writes one.")
-    if (version := document.get("version")) != VERSION:
+    version = document.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
         raise InputError(
-            f"{file}: is a trace of version {version}, and this stopkit reads version {VERSION}; record it "
+            f"{file}: is a trace of version {version}, and this stopkit reads versions up to {VERSION}; record it "
             "again, or install the stopkit that wrote it."
         )
-    if missing := [column.name for column in COLUMNS if column.name not in schema.names]:
+    here = [column.name for column in COLUMNS if column.since <= version]
+    if missing := [name for name in here if name not in schema.names]:
         raise InputError(f"{file}: is a trace without the columns {', '.join(missing)}; record it again.")
     recording = document.get("recording")
     try:
@@ -67,6 +69,12 @@ def read_metadata(file: Path) -> Metadata:
     if document.get("hash", hash_of_json(recording)) != hash_of_json(recording):
         raise InputError(f"{file}: its metadata is damaged: it is not what was written; record it again.")
     return metadata
+
+
+def version_of(file: Path) -> int:
+    """The version of the trace in `file`, whose metadata has been read."""
+    with _opened(file) as opened:
+        return int(_document(opened.schema_arrow)["version"])
 
 
 def recorded_sequences(file: Path) -> set[int]:

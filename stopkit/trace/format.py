@@ -17,7 +17,8 @@ from stopkit.sampling import Sampling
 from stopkit.trace.recorder import Timings as Timings
 
 FORMAT = "stopkit trace"
-VERSION = 1
+VERSION = 2
+"""What is written; earlier ones are read, and lack the columns that came later."""
 KEY = b"stopkit"
 """Where the file's metadata holds `Metadata`, as JSON."""
 
@@ -29,6 +30,8 @@ class FileColumn:
     name: str
     type: pa.DataType
     meaning: str
+    since: int = 1
+    """The version that it came with."""
 
 
 COLUMNS = (
@@ -42,10 +45,18 @@ COLUMNS = (
         pa.int32(),
         "most tokens that an engine could draft at this start; 0 also if the draft gave no usable logits",
     ),
+    FileColumn("length", pa.int32(), "tokens before the rollout, the prompt's included; −1 if not told", since=2),
+    FileColumn(
+        "target_entropy",
+        pa.float32(),
+        "entropy of the target's distribution that x_s was drawn from, nats; null if not told",
+        since=2,
+    ),
     FileColumn("token", pa.int32(), "drawn draft token; null, like all that follows, where the limit is 0"),
     FileColumn("entropy", pa.float32(), "entropy of the draft's distribution, nats"),
     FileColumn("max_probability", pa.float32(), "largest probability of the draft's distribution"),
     FileColumn("margin", pa.float32(), "largest minus second largest probability of the draft's distribution"),
+    FileColumn("top_token", pa.int32(), "the most probable token of the draft's distribution", since=2),
     FileColumn("drawn_probability", pa.float32(), "q(token), in the distribution that it was drawn from"),
     FileColumn("beta", pa.float32(), "acceptance probability of the position, 1 − total variation distance of p and q"),
     FileColumn("acceptance", pa.float32(), "acceptance probability of the drawn token, min(1, p(token) / q(token))"),

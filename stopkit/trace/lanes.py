@@ -47,6 +47,10 @@ class Lanes(StoppingPolicy):
         return self.policy.required_signals
 
     @property
+    def required_context(self) -> frozenset[str]:
+        return self.policy.required_context
+
+    @property
     def carries_over(self) -> bool:
         return self.policy.carries_over
 
@@ -173,12 +177,14 @@ def _rows(*values: Tensor) -> Lane:
 
 def _lanes_of(context: RoundContext) -> Lane:
     costs = context.costs
-    seen = _rows(context.active, context.limit, context.last_token)
+    seen = _rows(context.active, context.limit, context.last_token, context.length, context.entropy)
     return *seen, *vars(costs).values()
 
 
-def _context(active: Tensor, limit: Tensor, last_token: Tensor, *costs: Tensor) -> RoundContext:
-    return RoundContext(active, limit, Costs(*costs), _ALONE, last_token)
+def _context(
+    active: Tensor, limit: Tensor, last_token: Tensor, length: Tensor, entropy: Tensor, *costs: Tensor
+) -> RoundContext:
+    return RoundContext(active, limit, Costs(*costs), _ALONE, last_token, length, entropy)
 
 
 _ALONE = torch.ones((), dtype=torch.long)

@@ -75,13 +75,22 @@ class Rollouts:
     """[N] long, tokens of each rollout, at most K: cut by the limit, the longest rollout, and an end of sequence."""
     columns: Mapping[str, Tensor]
     """By name, [N, K, ...]: what a trace holds of every position; without meaning past `drafted`."""
+    length: Tensor | None = None
+    """[N] long, tokens before each start, the prompt's included; None if it is not told."""
+    entropy: Tensor | None = None
+    """[N], nats, the target's entropy where it gave each of its tokens, as policies are told; None likewise."""
 
     @classmethod
     def joined(cls, parts: Sequence["Rollouts"]) -> "Rollouts":
         """Rollouts from consecutive starts of one sequence as one."""
-        last_token, output, limit, drafted = (
-            torch.cat([getattr(part, name) for part in parts]) for name in ("last_token", "output", "limit", "drafted")
-        )
+        first = parts[0]
+        names = ("last_token", "output", "limit", "drafted", "length", "entropy")
+        of_starts = {
+            name: torch.cat([getattr(part, name) for part in parts])
+            for name in names
+            if getattr(first, name) is not None
+        }
+        output, drafted = of_starts["output"], of_starts["drafted"]
         columns: dict[str, Tensor] = {}
         for name, like in max((part.columns for part in parts), key=len).items():  # empty where nothing was drafted
             columns[name] = like.new_zeros(len(output), int(drafted.max()), *like.shape[2:])
@@ -89,7 +98,7 @@ class Rollouts:
             for part, place in zip(parts, places, strict=True):
                 if part.columns:
                     place[:, : part.columns[name].shape[1]] = part.columns[name]
-        return cls(parts[0].sequence, last_token, output, limit, drafted, columns)
+        return cls(sequence=first.sequence, columns=columns, **of_starts)
 
 
 class Recorder(ABC):

@@ -21,10 +21,12 @@ from stopkit.decode import Generation
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import InputError, PolicyError
 from stopkit.generation import Continuation, GenerationResult
+from stopkit.intervals import Work
 from stopkit.policy import Drawn, RoundContext, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.state import State
 from stopkit.statistics import PHASES, Statistics, Stopwatch, total
+from stopkit.trace.format import COLUMNS
 from stopkit.trace.lanes import Lanes
 from stopkit.trace.trace import Trace
 
@@ -87,7 +89,9 @@ class ReplayDecoding(Decoding):
     def context(self) -> RoundContext:
         limit = self._trace.limit[self._start].where(self._active, 0)
         costs = self._prices or Costs(*[UNSEEN] * 5)
-        return RoundContext(self._active, limit, costs, self._alone, self._trace.last_token[self._start])
+        trace, at = self._trace, self._start
+        told = (column[at] for column in (trace.last_token, trace.length, trace.entropy))
+        return RoundContext(self._active, limit, costs, self._alone, *told)
 
     def propose(self, live: Tensor, drafted: Tensor) -> Proposal:
         self._forwards = self._forwards + live
@@ -145,14 +149,28 @@ class Replay:
         """Tokens per target-step time."""
         return self.stats.tokens_per_second * self.costs.verify
 
+    @property
+    def work(self) -> Work:
+        """What was done on every sequence, once."""
+        done = [(stats.tokens, sum(stats.seconds.values())) for stats in self.sequences]
+        tokens, seconds = torch.tensor(done, dtype=torch.float64).unsqueeze(2).unbind(1)
+        return Work(tokens, seconds)
+
 
 def lacking(trace: Trace, policy: StoppingPolicy) -> str | None:
     """Why `trace` cannot serve `policy`; None if it can."""
     recorded = trace.columns.keys() | ({"hidden_state"} if trace.metadata.hidden_state else set())
-    if not (missing := policy.required_signals - recorded):
+    missing = policy.required_signals - recorded
+    untold = {f"context.{name}" for name in policy.required_context - trace.tells}
+    if not missing | untold:
         return None
-    hint = "record with --hidden-state" if missing == {"hidden_state"} else "no trace holds it"
-    return f"reads {', '.join(sorted(missing))}; {hint}"
+    newer = untold | (missing & {column.name for column in COLUMNS})
+    hint = "no trace holds it"
+    if missing == {"hidden_state"}:
+        hint = "record with --hidden-state"
+    elif newer:
+        hint = "this trace is of an earlier version; record it again"
+    return f"reads {', '.join(sorted(missing | untold))}; {hint}"
 
 
 @torch.inference_mode()

@@ -8,8 +8,7 @@ from stopkit.errors import InputError
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.schema import NESTED, Generator
-from stopkit.spec import load_policy
-from stopkit.validation import did_you_mean
+from stopkit.validation import did_you_mean, validated
 
 Schema = Mapping[str, Any]
 SMALLEST = 0.01
@@ -58,7 +57,8 @@ class Space:
             for part in tables:
                 table = table[part]
             table[last] = value
-        return load_policy(block)
+        del block["kind"]  # the class is known, and need not be one that is registered
+        return validated(type(self.policy), block, "policy")
 
 
 def space(policy: StoppingPolicy, only: Sequence[str] = ()) -> Space:

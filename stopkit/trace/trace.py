@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from stopkit.errors import InputError
-from stopkit.trace.files import read_metadata, require_same_recording, tables, trace_files
+from stopkit.policy import TOLD
+from stopkit.trace.files import read_metadata, require_same_recording, tables, trace_files, version_of
 from stopkit.trace.format import COLUMNS, HIDDEN_STATE, Metadata
 
-OF_STARTS = ("sequence", "start", "position", "last_token", "output", "limit")
-OF_POSITIONS = tuple(column.name for column in COLUMNS if column.name not in OF_STARTS)
+OF_STARTS = ("sequence", "start", "position", "last_token", "output", "limit", "length", "target_entropy")
+WHOLE = ("last_token", "output", "limit", "length", "entropy", "drafted", "run", "recorded")
+"""What a trace in memory holds of every start."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Trace:
     """[T] long, the token before each start."""
     output: Tensor
     """[T] long, the target's own tokens."""
+    length: Tensor
+    """[T] long, tokens before each start, the prompt's included; −1 where that was not recorded."""
+    entropy: Tensor
+    """[T], nats, the target's entropy where it gave the token before each start; NaN at the first, and if unknown."""
     limit: Tensor
     """[T] long, most tokens that an engine could draft, at most K."""
     drafted: Tensor
@@ -43,6 +49,8 @@ class Trace:
     """[T] long, places of these starts among all that the files hold."""
     columns: dict[str, Tensor]
     """By name, [T, K] (`hidden_state`: [T, K, D]); zero past `drafted`."""
+    tells: frozenset[str] = TOLD
+    """What of a round's context is known."""
 
     @classmethod
     def open(cls, path: str | Path, hidden_state: bool = False) -> "Trace":
@@ -56,7 +64,9 @@ class Trace:
             require_same_recording(str(file), metadata, recordings[0])
         if hidden_state and not recordings[0].hidden_state:
             raise InputError(f"{path}: has no hidden states; record it with --hidden-state.")
-        names = [*OF_STARTS, *OF_POSITIONS, *([HIDDEN_STATE.name] if hidden_state else [])]
+        version = min(map(version_of, files))
+        names = [column.name for column in COLUMNS if column.since <= version]
+        names += [HIDDEN_STATE.name] if hidden_state else []
         whole = pa.concat_tables([table for file in files for table in tables(file, names)])
         return _dense(str(path), recordings[0], whole)
 
@@ -89,6 +99,16 @@ class Trace:
         kept = self._at(torch.cat(spans))
         return replace(kept, first=first, sequences=tuple(self.sequences[row] for row in rows))
 
+    def beginning(self, sequences: int | None = None, tokens: int | None = None) -> Self:
+        """The first `sequences`, each cut to its first `tokens`; all of what is None. Raises InputError for others."""
+        there = len(self.sequences)
+        if sequences is not None and not 1 <= sequences <= there:
+            raise InputError(f"sequences: is {sequences}, and {self.path} holds {there}.")
+        if tokens is not None and tokens < 1:
+            raise InputError(f"max_new_tokens: is {tokens}; a sequence has at least one.")
+        kept = self if sequences is None else self.select(range(sequences))
+        return kept if tokens is None else kept.shortened(tokens)
+
     def shortened(self, tokens: int) -> Self:
         """Every sequence cut to its first `tokens`, as if no more had been asked for."""
         start = torch.arange(self.tokens) - self.first[:-1].repeat_interleave(self.lengths)
@@ -100,13 +120,12 @@ class Trace:
 
     def _at(self, starts: Tensor) -> Self:
         columns = {name: column[starts] for name, column in self.columns.items()}
-        names = ("last_token", "output", "limit", "drafted", "run", "recorded")
-        of_starts = {name: getattr(self, name)[starts] for name in names}
+        of_starts = {name: getattr(self, name)[starts] for name in WHOLE}
         return replace(self, columns=columns, **of_starts)
 
 
 def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
-    order = {name: table[name].to_numpy() for name in OF_STARTS}
+    order = {name: table[name].to_numpy() for name in OF_STARTS if name in table.column_names}
     at = np.lexsort((order["position"], order["start"], order["sequence"]))
     table, order = table.take(at), {name: values[at] for name, values in order.items()}
     heads = np.flatnonzero(order["position"] == 0)
@@ -127,9 +146,13 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
     columns = {name: column(name) for name in table.column_names if name not in OF_STARTS}
     numbers, first = np.unique(order["sequence"][heads], return_index=True)
     drafted = torch.from_numpy(np.bincount(start[there], minlength=starts))
-    last_token, output, limit = (
-        torch.from_numpy(order[name][heads].astype(np.int64)) for name in ("last_token", "output", "limit")
+    untold = {"length": np.full(len(table), -1), "target_entropy": np.full(len(table), np.nan, np.float32)}
+    last_token, output, limit, length = (
+        torch.from_numpy((untold | order)[name][heads].astype(np.int64))
+        for name in ("last_token", "output", "limit", "length")
     )
+    entropy = torch.tensor((untold | order)["target_entropy"][heads]).roll(1)
+    entropy[torch.from_numpy(first)] = torch.nan
     return Trace(
         path=path,
         metadata=metadata,
@@ -137,12 +160,22 @@ def _dense(path: str, metadata: Metadata, table: pa.Table) -> Trace:
         sequences=tuple(numbers.tolist()),
         last_token=last_token,
         output=output,
+        length=length,
+        entropy=entropy,
         limit=limit.clamp(max=longest),
         drafted=drafted,
         run=columns.pop("accepted").long().sum(1),
         recorded=torch.arange(starts),
         columns=columns,
+        tells=_told(order),
     )
+
+
+def _told(order: dict[str, Any]) -> frozenset[str]:
+    """What of a round's context these columns tell."""
+    length, entropy = order.get("length", np.array([-1])), order.get("target_entropy", np.array([np.nan]))
+    known = {"length": bool((length >= 0).all()), "entropy": not np.isnan(entropy).any()}
+    return frozenset(name for name in TOLD if known[name])
 
 
 def _require_whole(path: str, order: dict[str, Any], heads: Any) -> None:

@@ -18,9 +18,10 @@ import torch
 
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError, one_line, shown
+from stopkit.intervals import Interval, interval, resampled
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
-from stopkit.trace.replay import replay
+from stopkit.trace.replay import Replay, replay
 from stopkit.trace.space import Choice, Space
 from stopkit.trace.trace import Trace
 
@@ -110,6 +111,18 @@ class Tuning:
             with _quiet():
                 study.optimize(objective, n_trials=1)
         tick(count, best_value(study))
+
+
+def gain(tuned: Sequence[Replay], before: Sequence[Replay]) -> Interval | None:
+    """How much faster a policy is than another on the same sequences, as an interval of the ratio of geometric means.
+
+    Each is replayed at the same costs. None for a single sequence, which tells nothing of others.
+    """
+    if len(tuned[0].sequences) < 2:
+        return None
+    pairs = zip(tuned, before, strict=True)
+    ratios = torch.stack([resampled(new.work, 1.0) / resampled(old.work, 1.0) for new, old in pairs])
+    return interval(ratios.log().mean(0).exp())
 
 
 def done(study: optuna.Study) -> int:

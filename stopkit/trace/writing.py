@@ -25,8 +25,9 @@ from stopkit.trace.files import (
     require_same_recording,
     tables,
     trace_files,
+    version_of,
 )
-from stopkit.trace.format import Metadata, arrow_schema
+from stopkit.trace.format import VERSION, Metadata, arrow_schema
 from stopkit.trace.recorder import Rollouts
 
 PART = re.compile(rf"\d{{8}}\.parquet|{re.escape(UNFINISHED)}")
@@ -49,6 +50,11 @@ class TraceWriter:
         before = recorded_files(path, resume)
         for file in before:
             earlier = read_metadata(file)
+            if (version := version_of(file)) != VERSION:
+                raise InputError(
+                    f"{path}: is a trace of version {version}, which can be replayed but not gone on with; record it "
+                    "again."
+                )
             require_same_recording(str(path), earlier, metadata)
             if earlier.shard != metadata.shard:
                 raise InputError(f"{path}: is another shard: {earlier.shard}, not {metadata.shard}.")
@@ -109,7 +115,10 @@ def as_table(rollouts: Rollouts, schema: pa.Schema) -> pa.Table:
         "last_token": rollouts.last_token,
         "output": rollouts.output,
         "limit": rollouts.limit,
+        "length": torch.full((starts,), -1) if rollouts.length is None else rollouts.length,
     }
+    if rollouts.entropy is not None:
+        of_starts["target_entropy"] = rollouts.entropy
     known = {name: value.unsqueeze(1).expand_as(position) for name, value in of_starts.items()} | {"position": position}
 
     def column(field: pa.Field) -> pa.Array:

@@ -58,11 +58,14 @@ def test_rows(run: Run, arguments: list[object], tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     document = json.loads(out.read_text())
     rows = document["rows"]
-    assert [(row["temperature"], row["policy"]) for row in rows] == [(t, name) for t in (0, 0.7) for name in NAMES]
+    assert [row["temperature"] for row in rows] == [0, 0, 0, 0.7, 0.7, 0.7]
+    for at in (rows[:3], rows[3:]):
+        assert {row["policy"] for row in at} == set(NAMES)
+        assert [row["speedup"] for row in at] == sorted((row["speedup"] for row in at), reverse=True)
     for row in rows:
         assert set(row) == set(Statistics().as_dict()) | {
             "policy", "engine", "temperature", "batch_size", "speedup", "speedup_range", "tokens_per_second_range",
-            "repeats",
+            "repeats", "speedup_interval", "of_best", "of_best_interval", "like_best",
         }  # fmt: skip
         assert row["tokens"] == 2 * len(PROMPTS) * 9
         assert row["repeats"] == 2
@@ -72,7 +75,18 @@ def test_rows(run: Run, arguments: list[object], tmp_path: Path) -> None:
     assert all(row["speedup"] == 1 and row["drafted"] == 0 for row in rows if row["policy"] == "autoregressive")
     assert all(row["drafted"] > 0 for row in rows if row["policy"] != "autoregressive")
     assert document["conditions"]["config"]["policy"]["static:length=2"] == {"kind": "static", "length": 2}
-    for word in (*NAMES, "speed-up", "temperature 0.7", "outside the models' forwards"):
+    for row in rows:
+        assert row["speedup_interval"][0] <= row["speedup_interval"][1]
+        assert row["of_best"] <= 1
+    assert {row["of_best"] for row in rows if row["like_best"]} >= {1}
+    assert all(row["speedup_interval"] == [1, 1] for row in rows if row["policy"] == "autoregressive")
+    for word in (
+        *NAMES,
+        "speed-up",
+        "95% intervals by bootstrap over 3 sequences",
+        "temperature 0.7",
+        "outside the models' forwards",
+    ):
         assert word in done.stdout
 
 
@@ -112,15 +126,25 @@ def test_without_policies_it_takes_the_config_s_or_the_three_built_in(
     config.write_text('[policy]\nkind = "static"\nlength = 2\n')
     common = ("compare", *models, "--temperature", 0, "--repeats", 1, "--max-new-tokens", 2, "--json", "-")
     done = json.loads(run(*common, "--config", config).stdout)
-    assert [row["policy"] for row in done["rows"]] == ["autoregressive", str(config)]
+    assert {row["policy"] for row in done["rows"]} == {"autoregressive", str(config), "static:length=2"}
     assert done["conditions"]["config"]["prompts"] == 4
     names = [row["policy"] for row in json.loads(run(*common).stdout)["rows"]]
-    assert names == ["autoregressive", "static", "adaedl", "max_probability"]
+    assert sorted(names) == ["adaedl", "autoregressive", "max_probability", "static", "static:length=2"]
+
+
+def test_only_the_best_are_shown_and_the_controls(run: Run, arguments: list[object], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    more = ["--policy", "static:length=3", "--policy", "static:length=4", "--top", 1, "--sort", "drafted"]
+    done = run(*arguments, *more, "--temperature", 0, "--repeats", 1, "--json", out)
+    assert done.exit_code == 0, done.stderr
+    shown = [line.split()[0] for line in done.stdout.splitlines() if line.startswith(("static", "auto", "max_"))]
+    assert shown == ["static:length=4", "static:length=2", "autoregressive"]
+    assert len(json.loads(out.read_text())["rows"]) == 5
 
 
 def test_the_baseline_is_there_once(run: Run, models: list[str], arguments: list[object]) -> None:
     done = run(*arguments, "--policy", "autoregressive", "--temperature", 0, "--repeats", 1, "--json", "-")
-    assert [row["policy"] for row in json.loads(done.stdout)["rows"]] == NAMES
+    assert sorted(row["policy"] for row in json.loads(done.stdout)["rows"]) == sorted(NAMES)
 
 
 def test_interrupted_it_reports_the_complete_repeats(

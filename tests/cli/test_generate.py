@@ -176,7 +176,11 @@ def test_a_policy_that_raises_costs_no_text(
     assert done.stdout == row["text"] + "\n"
     statistics, error = done.stderr.splitlines()
     assert f"{row['tokens']} tokens" in statistics
-    assert error == "error: policy 'fails' (from guesswork 1.0), learn: RuntimeError: out of ideas"
+    line = (
+        Path(__file__).read_text(encoding="utf-8").splitlines().index('            raise self.error("out of ideas")')
+        + 1
+    )
+    assert error == f"error: policy 'fails' (from guesswork 1.0), learn, line {line}: RuntimeError: out of ideas"
 
 
 def test_interrupted_it_keeps_what_is_complete(

@@ -60,7 +60,7 @@ def test_one_policy(run: Run) -> None:
             "table of policy",
             '{"0": {"kind": "max_probability", "threshold": 0.3}, "2": "max_probability"}',
         ),
-        ("batch_table", "table", "table of integer", '{"1": 3, "17": 2, "65": 0}'),
+        ("batch_table", "table", "table of integer or table of integer", '{"1": 3, "17": 2, "65": 0}'),
         ("ema_length", "lengths", "array of integer", "[1, 3, 5, 7]"),
     ],
 )

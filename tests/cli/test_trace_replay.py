@@ -41,10 +41,15 @@ def test_rows(run: Run, path: Path, tmp_path: Path) -> None:
     rows = document["rows"]
     cells = [(step, token) for token in (0.02, 0.15) for step in (0.02, 0.4)]
     assert [(row["draft_cost"], row["verify_cost"]) for row in rows[::6]] == cells
-    assert [row["policy"] for row in rows] == (specs + BOUNDS) * 4
+    for first in range(0, 24, 6):
+        best, other, *bounds = rows[first : first + 6]
+        assert {best["policy"], other["policy"]} == set(specs)
+        assert best["speedup"] >= other["speedup"]
+        assert [row["policy"] for row in bounds] == BOUNDS
     for row in rows:
         assert set(row) == set(Statistics().as_dict()) | {
             "policy", "engine", "temperature", "batch_size", "draft_cost", "verify_cost", "speedup", "of_clairvoyant",
+            "speedup_interval", "of_best", "of_best_interval", "like_best",
         }  # fmt: skip
         assert (row["engine"], row["temperature"], row["batch_size"], row["tokens"]) == ("replay", 0.7, 1, sum(LENGTHS))
         time = row["rounds"] + row["draft_cost"] * row["draft_forwards"] + row["verify_cost"] * row["drafted"]
@@ -78,15 +83,19 @@ def test_without_policies_all_that_the_trace_can_serve(run: Run, path: Path, mon
     assert done.exit_code == 0, done.stderr
     document = json.loads(path.with_suffix(".json").read_text())
     replayed = [row["policy"] for row in document["rows"][: -len(BOUNDS)]]
-    assert {*replayed, *document["conditions"]["config"]["left_out"]} == set(registry().policies)
-    assert {"static", "adaedl", "bandit"} <= set(replayed)
+    left_out = document["conditions"]["config"]["left_out"]
+    assert {*replayed, *left_out} == {*registry().policies, "static:length=2"}
+    assert {"static", "adaedl", "goodput", "static:length=2"} <= set(replayed)
+    combinators = {kind for kind, cls in registry().policies.items() if issubclass(cls, stopkit.Combinator)}
+    assert {"bandit", "first_of", "guard"} <= combinators
+    assert combinators <= left_out.keys(), "with their default members they are no rivals"
     assert "Left out: logician: reads logits; no trace holds it." in done.stdout
     assert "Left out: demanding: " in done.stdout
 
 
 def test_default_costs(run: Run, path: Path) -> None:
     rows = rows_of(run, path, "--policy", "static")
-    assert [(row["draft_cost"], row["verify_cost"]) for row in rows[::5]] == [
+    assert [(row["draft_cost"], row["verify_cost"]) for row in rows[::6]] == [
         (step, 0.02) for step in (0.02, 0.05, 0.1, 0.2, 0.4)
     ]
 
@@ -121,7 +130,49 @@ def test_a_part_of_the_trace(run: Run, path: Path) -> None:
 
 def test_the_baseline_is_there_once(run: Run, path: Path) -> None:
     rows = rows_of(run, path, "--policy", "autoregressive", "--draft-cost", "0.1")
-    assert sorted(row["policy"] for row in rows) == sorted(BOUNDS)
+    assert sorted(row["policy"] for row in rows) == sorted([*BOUNDS, "static:length=2"])
+
+
+def test_the_table_is_sorted_and_cut_and_the_file_is_whole(run: Run, path: Path) -> None:
+    policies = [part for length in (1, 3, 4) for part in ("--policy", f"static:length={length}")]
+    common = ["trace", "replay", path, *policies, "--draft-cost", "0.3"]
+
+    def shown(*more: object) -> list[str]:
+        done = run(*common, *more, "--json", path.with_suffix(".json"), "--force")
+        assert done.exit_code == 0, done.stderr
+        names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith(("static", *BOUNDS))]
+        rows = json.loads(path.with_suffix(".json").read_text())["rows"]
+        assert len(rows) == 8
+        assert [row["speedup"] for row in rows[:4]] == sorted((row["speedup"] for row in rows[:4]), reverse=True)
+        return names
+
+    every = [f"static:length={length}" for length in (1, 2, 3, 4)]
+    assert sorted(shown()[:4]) == every
+    assert shown()[4:] == BOUNDS
+    assert shown("--sort", "drafted")[:4] == every[::-1]
+    cut = shown("--sort", "drafted", "--top", 1)
+    assert cut == ["static:length=4", "static:length=2", *BOUNDS]
+
+
+def test_it_says_how_sure_it_is(run: Run, path: Path) -> None:
+    policies = ["--policy", "static:length=1", "--policy", "static:length=1000", "--policy", "static:length=4"]
+    done = run("trace", "replay", path, *policies, "--draft-cost", "0.02", "--json", path.with_suffix(".json"))
+    rows = {row["policy"]: row for row in json.loads(path.with_suffix(".json").read_text())["rows"]}
+    for row in rows.values():
+        low, high = row["speedup_interval"]
+        assert low <= row["speedup"] <= high
+        assert row["of_best_interval"][0] <= row["of_best"] <= row["of_best_interval"][1]
+    best = max((row for name, row in rows.items() if name not in BOUNDS), key=lambda row: row["speedup"])
+    assert best["of_best_interval"] == [1, 1]
+    assert best["like_best"]
+    assert rows["static:length=4"]["of_best"] == rows["static:length=1000"]["of_best"], "a rollout has four tokens"
+    assert rows["static:length=4"]["like_best"] == rows["static:length=1000"]["like_best"]
+    assert not rows["autoregressive"]["like_best"]
+    assert rows["autoregressive"]["speedup_interval"] == pytest.approx([1, 1])
+    assert "95% intervals by bootstrap over 3 sequences." in done.stdout
+    alone = run("trace", "replay", path, *policies, "--draft-cost", "0.02", "--sequences", 1, "--json", "-")
+    for row in json.loads(alone.stdout)["rows"]:
+        assert (row["speedup_interval"], row["of_best_interval"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -45,13 +45,18 @@ def test_the_best_is_found_written_and_judged(run: Run, arguments: list[object],
     assert tomllib.loads(out.read_text()).keys() == {"policy"}
     document = json.loads(out.with_suffix(".json").read_text())
     rows = document["rows"]
-    assert [row["policy"] for row in rows[:2]] == [BASE, str(out)]
-    assert rows[1]["speedup"] > rows[0]["speedup"]
-    assert rows[1]["tokens"] == 2 * 16, "judged by the two sequences held out"
+    assert [row["policy"] for row in rows[:3]] == [str(out), "static:length=2", BASE]
+    assert rows[0]["tokens"] == 2 * 16, "judged by the two sequences held out"
+    assert rows[0]["like_best"]
+    assert not rows[2]["like_best"]
     assert len(document["conditions"]["config"]["held_out"]) == 2
-    before, after = (
-        (rows[at]["speedup"] * rows[at + 6]["speedup"]) ** 0.5 for at in (0, 1)
-    )  # six rows for each of two draft costs
+    after, before = (
+        (rows[at]["speedup"] * rows[at + 7]["speedup"]) ** 0.5 for at in (0, 2)
+    )  # seven rows for each of two draft costs
+    low, high = document["conditions"]["config"]["gain_interval"]
+    assert low == pytest.approx(high), "one sequence is like another here"
+    assert low == pytest.approx(after / before)
+    assert f"Held out, the gain is {low - 1:+.1%} … {high - 1:+.1%} with 95%." in done.stdout
     line = f"2 held-out sequences: speed-up {after:.3f} tuned, {before:.3f} before ({after / before - 1:+.1%})"
     assert line in done.stdout
     assert "3 tuned-on sequences: " in done.stdout

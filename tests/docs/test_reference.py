@@ -81,7 +81,7 @@ def test_every_generation_option_is_listed(hooks: ModuleType) -> None:
 def test_every_column_of_a_trace_is_listed(hooks: ModuleType) -> None:
     page = hooks.trace_format()
     for column in (*COLUMNS, *OPTIONAL):
-        assert f"| `{column.name}` | {column.type} | {column.meaning} |" in page
+        assert f"| `{column.name}` | {column.type} | {column.meaning}" in page
     assert all(f"| `{field}` |" in page for field in (*Metadata.model_fields, *Timings.model_fields))
 
 

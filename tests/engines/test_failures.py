@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -115,7 +116,10 @@ def test_a_policy_that_raises(engine: Engine, verb: str) -> None:
     expected = engine.generate(PROMPTS, "autoregressive", **OPTIONS).tokens
     with pytest.raises(PolicyError) as caught:
         engine.generate(PROMPTS, Fragile(verb=verb), **OPTIONS)
-    assert str(caught.value) == (f"policy 'fragile' (from module {__name__}), {verb}: ZeroDivisionError: no idea")
+    source = Path(__file__).read_text(encoding="utf-8").splitlines()
+    line = source.index('            raise ZeroDivisionError("no idea")') + 1
+    where = f"policy 'fragile' (from module {__name__}), {verb}, line {line}"
+    assert str(caught.value) == f"{where}: ZeroDivisionError: no idea"
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     produced = caught.value.partial.tokens
     assert all(len(tokens) >= 2 for tokens in produced)

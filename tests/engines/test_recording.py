@@ -33,18 +33,24 @@ def test_columns(engine: Engine, target: Any, draft: Any, sampling: dict[str, An
     found = recorded(engine, rollouts=3, top_k_logits=3, hidden_state=True, **sampling)
     for prompt, rollouts in zip(PROMPTS, found, strict=True):
         output = rollouts.output.tolist()
+        assert rollouts.length is not None
+        assert rollouts.entropy is not None
+        assert rollouts.length.tolist() == [len(prompt) + start for start in range(len(output))]
         for start, drafted in enumerate(rollouts.drafted.tolist()):
             seen, on_path = [*prompt, *output[:start]], True
+            of_target = target(input_ids=torch.tensor([seen])).logits[0, -1]
+            close(rollouts.entropy[start], nats(as_shown(options, of_target)))
             for position in range(drafted):
                 row = {name: column[start, position] for name, column in rollouts.columns.items()}
                 of_draft = draft(input_ids=torch.tensor([seen]), output_hidden_states=True)
                 p = options.probabilities(target(input_ids=torch.tensor([seen])).logits[0, -1])
                 logits, token = of_draft.logits[0, -1], int(row["token"])
                 q = options.probabilities(logits)
-                shown = softmax(logits) if sampling.get("temperature") == 0 else q
+                shown = as_shown(options, logits)
                 two = shown.topk(2).values
                 on_path = on_path and token == output[start + position]
-                close(row["entropy"], -(shown * shown.clamp_min(1e-30).log()).sum())
+                close(row["entropy"], nats(shown))
+                assert row["top_token"] == shown.argmax()
                 close(row["max_probability"], two[0])
                 close(row["margin"], two[0] - two[1])
                 close(row["drawn_probability"], q[token])
@@ -55,6 +61,14 @@ def test_columns(engine: Engine, target: Any, draft: Any, sampling: dict[str, An
                 assert row["top_tokens"].tolist() == logits.topk(3).indices.tolist()
                 assert bool(row["accepted"]) == on_path
                 seen.append(token)
+
+
+def as_shown(options: GenerationOptions, logits: Tensor) -> Tensor:
+    return softmax(logits) if options.temperature == 0 else options.probabilities(logits)
+
+
+def nats(distribution: Tensor) -> Tensor:
+    return -(distribution * distribution.clamp_min(1e-30).log()).sum()
 
 
 def close(ours: Tensor, theirs: Tensor) -> None:
@@ -74,7 +88,7 @@ def test_it_does_not_depend_on_what_runs_side_by_side(engine: Engine, changed: d
 
 def same(one: Rollouts, other: Rollouts) -> None:
     assert one.columns.keys() == other.columns.keys()
-    for name in ("output", "limit", "drafted"):
+    for name in ("output", "limit", "drafted", "length"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
     there = torch.arange(int(one.drafted.max())) < one.drafted.unsqueeze(1)
     for name, column in one.columns.items():

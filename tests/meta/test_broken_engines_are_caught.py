@@ -5,6 +5,7 @@ Each mutant replaces one function of the eager engine by a wrong one and names t
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 import stopkit_engines.batch.decoding as decoding
 import stopkit_engines.batch.prompts as prompts
 import stopkit_engines.batch.sequences as sequences
-from stopkit import Engine, GenerationError, StoppingPolicy, coupling
+from stopkit import Engine, GenerationError, StoppingPolicy, coupling, signals
 from stopkit.costs import CostModel
 from stopkit.decoding import Commitment
 from stopkit.generation import GenerationOptions, Origin, Piece
@@ -253,6 +254,42 @@ def refused_rows_draw_beside_the_others(patch: pytest.MonkeyPatch) -> None:
 @caught_by("signals_describe_the_drafts_distribution")
 def signals_from_before_truncation(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GenerationOptions, "shown", lambda self, logits, probabilities: softmax(logits))
+
+
+@caught_by("the_context_describes_the_text")
+def the_length_leaves_out_the_last_token(patch: pytest.MonkeyPatch) -> None:
+    context = BatchDecoding.context
+    patch.setattr(BatchDecoding, "context", lambda self: replace(context(self), length=self._length - 1))
+
+
+@caught_by("the_context_describes_the_text")
+def the_entropy_is_that_of_the_next_token(patch: pytest.MonkeyPatch) -> None:
+    entropy = BatchDecoding._entropy_behind
+    patch.setattr(
+        BatchDecoding,
+        "_entropy_behind",
+        lambda self, logits, drafted, accepted: entropy(self, logits, drafted, drafted),
+    )
+
+
+@caught_by("the_context_describes_the_text")
+def the_entropy_is_from_before_truncation(patch: pytest.MonkeyPatch) -> None:
+    def wrong(self: Any, logits: Tensor, drafted: Tensor, accepted: Tensor) -> Tensor:
+        return signals.entropy(softmax(logits[torch.arange(len(drafted)), accepted - drafted - 1]))
+
+    patch.setattr(BatchDecoding, "_entropy_behind", wrong)
+
+
+@caught_by("the_context_describes_the_text")
+def the_entropy_stays_what_it_was(patch: pytest.MonkeyPatch) -> None:
+    begin = BatchDecoding._begin_round
+
+    def wrong(self: Any) -> None:
+        before = getattr(self, "_first_entropy", self._entropy)
+        self._entropy = self._first_entropy = before.where(before == before, self._entropy)
+        begin(self)
+
+    patch.setattr(BatchDecoding, "_begin_round", wrong)
 
 
 @caught_by("fixed_costs_are_told_and_charged")

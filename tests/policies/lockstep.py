@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 from stopkit import Costs, DraftController, Drawn, RoundContext, Signals, State, StoppingPolicy, load_policy
-from tests.policies.references import Block, Reading, Seconds, Seen, learn_together, reading
+from tests.policies.references import Block, Reading, Seconds, Seen, Told, learn_together, reading
 
 VOCABULARY = 3
 
@@ -76,7 +76,7 @@ class Tape:
             return torch.tensor(values, dtype=dtype).tolist()  # type: ignore[no-any-return]
 
         vectors = {"probabilities": kept(*q), "logits": kept(*logits), "hidden_state": kept(*state)}
-        return Seen(*kept(entropy, first, first - second), **vectors)
+        return Seen(*kept(entropy, first, first - second), top_token=q.index(first), **vectors)
 
     def token(self, seen: Seen) -> int:
         """Drawn from q."""
@@ -106,11 +106,13 @@ def _round(
     size = sum(active) + tape.below(4)
     costs = Costs(*[torch.tensor(value, dtype=torch.float64) for value in vars(run.costs).values()])
     ends = [tape.below(VOCABULARY + 1) - 1 for _ in rows]
-    known = (torch.tensor(value) for value in (active, limits, size, ends))
+    lengths = [tape.below(9) - 1 for _ in rows]
+    entropies = [math.nan if tape.rarely() else tape.below(256) / 64 for _ in rows]
+    known = (torch.tensor(value) for value in (active, limits, size, ends, lengths, entropies))
     context = RoundContext(next(known), next(known), costs, *known)
     if any(active):
-        for row, end in zip(rows, ends, strict=True):
-            row.prepare(run.costs, size, end)
+        for row, *told in zip(rows, ends, lengths, entropies, strict=True):
+            row.prepare(run.costs, size, Told(*told))
 
     caps = [row.plan(limit, run.costs, size) if on else 0 for row, limit, on in zip(rows, limits, active, strict=True)]
     said = torch.minimum(policy.plan(controller.state, context)[0], context.limit)
@@ -170,7 +172,12 @@ def _round(
 def _signals(policy: StoppingPolicy, rows: list[Seen], dtype: torch.dtype) -> Signals:
     """Only what the policy says that it reads."""
     values = {name: [getattr(row, name) for row in rows] for name in policy.required_signals}
-    return Signals(**{name: torch.tensor(value, dtype=dtype) for name, value in values.items()})
+    return Signals(
+        **{
+            name: torch.tensor(value, dtype=torch.long if name == "top_token" else dtype)
+            for name, value in values.items()
+        }
+    )
 
 
 def _same(state: State, rows: list[Reading], where: str) -> None:

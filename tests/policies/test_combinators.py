@@ -26,7 +26,10 @@ SIMPLE = st.one_of(
     blocks("heuristic", {"start": SMALL}, carry_over=FLAG),
     blocks("ema_length", {"warmup": 0, "update_every": 2, "lengths": [0, 1, 3]}, carry_over=FLAG),
     blocks("best_length", {"max_draft": 4, "probe_every": 3}, carry_over=FLAG),
-    blocks("batch_table", {"table": {1: 3, 3: 1}}),
+    blocks("batch_table", {"table": {1: 3, 3: {0: 1, 4: 2}}}),
+    blocks("staircase", {"in_a_row": 2}, carry_over=FLAG),
+    blocks("entropy_gate"),
+    blocks("ratio_ucb", {"max_draft": 3}, carry_over=FLAG),
 )
 
 
@@ -47,6 +50,16 @@ def combined(of: Blocks) -> Blocks:
         blocks("warmup", {"first": of, "then": of, "rounds": st.integers(0, 4)}, carry_over=FLAG),
         blocks("per_position", {"policies": by_position(of)}),
         bandits(of),
+        guards(of),
+    )
+
+
+def guards(of: Blocks, carry_over: bool | None = None) -> Blocks:
+    return blocks(
+        "guard",
+        {"policy": of, "carry_over": FLAG if carry_over is None else carry_over},
+        floor=st.sampled_from([0.5, 0.9, 0.999]),
+        window=st.sampled_from([1, 10, 50]),
     )
 
 
@@ -77,6 +90,12 @@ def test_capped(policy: dict[str, Any], most: int, run: Run) -> None:
 @given(first=SIMPLE, then=SIMPLE, rounds=st.integers(0, 4), carry_over=FLAG, run=runs())
 def test_warmup(first: dict[str, Any], then: dict[str, Any], rounds: int, carry_over: bool, run: Run) -> None:
     agree({"kind": "warmup", "first": first, "then": then, "rounds": rounds, "carry_over": carry_over}, run)
+
+
+@pytest.mark.parametrize("carry_over", [False, True])
+@given(data=st.data(), run=runs(rounds=12))
+def test_guard(carry_over: bool, data: st.DataObject, run: Run) -> None:
+    agree(data.draw(guards(SIMPLE, carry_over)), run)
 
 
 @given(policies=by_position(SIMPLE), run=runs())
@@ -111,7 +130,7 @@ def test_nested(block: dict[str, Any], run: Run) -> None:
     agree(block, run)
 
 
-@pytest.mark.parametrize("kind", ["first_of", "all_of", "capped", "bandit"])
+@pytest.mark.parametrize("kind", ["first_of", "all_of", "capped", "bandit", "guard"])
 @given(run=runs())
 def test_default_members(kind: str, run: Run) -> None:
     agree({"kind": kind}, run)

@@ -44,6 +44,7 @@ def _rollouts(sequence: int, tokens: int, longest: int) -> Rollouts:
         "token": torch.zeros(tokens, longest, dtype=torch.long),
         "acceptance": accepted.float(),
         "accepted": accepted.long().cumprod(1).bool(),
+        "top_token": torch.zeros(tokens, longest, dtype=torch.long),
         "hidden_state": state,
     }
     zeros = torch.zeros(tokens, dtype=torch.long)

@@ -4,18 +4,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+import stopkit
 from stopkit import InputError
+from stopkit.costs import FixedCosts
 from stopkit.plugins import registry
 from stopkit.testing import TableModel
 from stopkit.trace.format import COLUMNS, KEY, OPTIONAL
 from stopkit.trace.recorder import Rollouts
+from stopkit.trace.recording import Shard
+from stopkit.trace.replay import lacking, replay
 from stopkit.trace.trace import Trace
 from tests.trace.conftest import Record, rows
 
@@ -34,6 +38,9 @@ def test_round_trip(recording: Record, tmp_path: Path, options: dict[str, Any]) 
                 row = next(found)
                 assert (row["sequence"], row["start"], row["position"]) == (rollouts.sequence, start, position)
                 assert (row["output"], row["limit"]) == (rollouts.output[start], rollouts.limit[start])
+                assert rollouts.length is not None
+                assert rollouts.entropy is not None
+                assert (row["length"], row["target_entropy"]) == (rollouts.length[start], rollouts.entropy[start])
                 for name, column in rollouts.columns.items():
                     assert row[name] == (column[start, position].tolist() if drafted else None), name
     assert next(found, None) is None
@@ -50,10 +57,63 @@ def test_a_trace_in_memory(recording: Record, tmp_path: Path) -> None:
         assert torch.equal(trace.output[span], rollouts.output)
         assert torch.equal(trace.limit[span], rollouts.limit.clamp(max=4))
         assert torch.equal(trace.drafted[span], rollouts.drafted)
+        assert rollouts.length is not None
+        assert rollouts.entropy is not None
+        assert torch.equal(trace.length[span], rollouts.length)
+        assert torch.isnan(trace.entropy[span][0])
+        assert torch.equal(trace.entropy[span][1:], rollouts.entropy[:-1])
         assert torch.equal(trace.run[span], (rollouts.columns["accepted"] & there).sum(1))
         for name, column in trace.columns.items():
             assert torch.equal(column[span][there], rollouts.columns[name][there].to(column.dtype)), name
             assert not column[span][~there].any(), name
+
+
+def _as_version_1(path: Path) -> Path:
+    """What a recording was before it told lengths, the target's entropy and top tokens."""
+    table = pq.read_table(path).drop_columns(["length", "target_entropy", "top_token"])
+    document = json.loads(table.schema.metadata[KEY]) | {"version": 1}
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(document)}), path)
+    return path
+
+
+class Told(stopkit.StoppingPolicy):
+    """Reads what old traces lack."""
+
+    kind: ClassVar[str] = "told"
+    signals: ClassVar[frozenset[str]] = frozenset({"top_token"})
+    context: ClassVar[frozenset[str]] = frozenset({"entropy", "length"})
+
+
+def test_an_old_trace_stays_readable(recording: Record, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    recording().run(path)
+    new, old = Trace.open(path), Trace.open(_as_version_1(path))
+    for name in ("first", "last_token", "output", "limit", "drafted", "run"):
+        assert torch.equal(getattr(new, name), getattr(old, name))
+    assert new.columns.keys() - old.columns.keys() == {"top_token"}
+    assert (new.tells, old.tells) == ({"length", "entropy"}, set())
+    assert old.length.eq(-1).all()
+    assert old.entropy.isnan().all()
+    costs = [FixedCosts(draft_step=0.1, verify=1)]
+    adaedl = stopkit.load_policy("adaedl")
+    assert replay(new, adaedl, costs) == replay(old, adaedl, costs)
+    assert lacking(new, Told()) is None
+    reason = "reads context.entropy, context.length, top_token; this trace is of an earlier version; record it again"
+    assert lacking(old, Told()) == reason
+    with pytest.raises(InputError, match=reason):
+        stopkit.replay(path, [Told()])
+    with pytest.raises(InputError, match="is a trace of version 1, which can be replayed but not gone on with"):
+        recording().run(path, resume=True)
+
+
+def test_shards_of_two_versions_are_read_as_the_older(recording: Record, tmp_path: Path) -> None:
+    for number in (1, 2):
+        recording(shard=Shard(number, 2)).run(tmp_path / f"{number}.parquet")
+    _as_version_1(tmp_path / "2.parquet")
+    trace = Trace.open(tmp_path)
+    assert len(trace.sequences) == 5
+    assert "top_token" not in trace.columns
+    assert not trace.tells
 
 
 def test_sequences_that_end(recording: Record, tmp_path: Path) -> None:
@@ -142,7 +202,7 @@ def _twice(path: Path) -> None:
         (_scratched, "is not a whole Parquet file"),
         (_foreign, "is a Parquet file but no trace; `stopkit trace record` writes one"),
         (_no_json, "is a Parquet file but no trace"),
-        (_with(lambda document: document.update(version=2)), "is a trace of version 2, and this stopkit reads"),
+        (_with(lambda document: document.update(version=3)), "is a trace of version 3, and this stopkit reads"),
         (_with(lambda document: document.pop("version")), "is a trace of version None"),
         (_with(lambda document: document["recording"].pop("seed")), "its metadata is damaged: .*seed"),
         (_with(lambda document: document.pop("recording")), "its metadata is damaged"),

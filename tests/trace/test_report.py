@@ -311,7 +311,8 @@ def test_a_shared_value_is_one_line(trace: Trace) -> None:
 def test_a_policy_without_its_file_is_left_out(trace: Trace) -> None:
     chosen, left_out = servable(trace)
     assert left_out["acceptance_head"] == "weights names no file"
-    assert {"static", "adaedl", "bandit", "first_of"} <= chosen.keys()
+    assert {"static", "adaedl", "goodput"} <= chosen.keys()
+    assert {"bandit", "first_of"} <= left_out.keys()
 
 
 def test_progress_is_told(trace: Trace) -> None:
@@ -355,10 +356,10 @@ def test_the_command_writes_the_page(trace: Trace, tmp_path: Path) -> None:
     options = ["--policy", "static", "--policy", "margin:threshold=0.2", "--draft-cost", "0.1"]
     done = command(trace.path, "--out", out, *options)
     assert done.exit_code == 0, done.stderr
-    assert "2 policies on 200 tokens" in done.stdout
+    assert "3 policies on 200 tokens" in done.stdout
     found = Reader(out.read_text())
     (rows,) = [rows for caption, rows in found.tables.items() if caption.startswith("Speed-up by draft cost")]
-    assert {name for name, _ in rows} - BOUND_ROWS == {"static", "margin:threshold=0.2"}
+    assert {name for name, _ in rows} - BOUND_ROWS == {"static", "margin:threshold=0.2", "static:length=2"}
 
 
 @pytest.mark.parametrize(

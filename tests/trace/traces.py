@@ -87,7 +87,9 @@ def _rollouts(number: int, starts: Sequence[Start], chance: torch.Generator) -> 
     columns["entropy"] = 3 * columns["entropy"] ** 2
     columns["token"] = torch.randint(5, shape, generator=chance)
     columns["accepted"] = torch.arange(shape[1]) < run.unsqueeze(1)
-    return Rollouts(number, output.roll(1), output, limit, drafted, columns)
+    columns["top_token"] = torch.randint(5, shape, generator=chance)
+    length, entropy = 3 + number + torch.arange(len(starts)), 2 * torch.rand(len(starts), generator=chance)
+    return Rollouts(number, output.roll(1), output, limit, drafted, columns, length, entropy)
 
 
 class Alone(ReplayDecoding):

@@ -19,6 +19,7 @@ from stopkit.generation import GenerationResult, InForce, Origin, Piece, Process
 from stopkit.policy import Drawn, RoundContext
 from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling
+from stopkit.signals import entropy
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit_engines.batch.draft_source import DraftSource
 from stopkit_engines.batch.room import enlarged, roomier
@@ -62,6 +63,7 @@ class BatchDecoding(Decoding):
         self._ends = frozenset(ends)
         self._end_tokens = torch.tensor(sorted(ends), dtype=torch.long, device=device)
         self._tokens = torch.zeros(request.rows, 0, dtype=torch.long, device=device)
+        self._entropy = torch.full((request.rows,), torch.nan, device=device)
         for row in self._seated:
             self._seat(row)
         self._begin_round()
@@ -89,7 +91,8 @@ class BatchDecoding(Decoding):
 
     def context(self) -> RoundContext:
         self._began = self.stopwatch.mark()
-        return RoundContext(self._active, self._limits, self.costs.costs(self.device), last_token=self._last)
+        told = {"last_token": self._last, "length": self._length, "entropy": self._entropy}
+        return RoundContext(self._active, self._limits, self.costs.costs(self.device), **told)
 
     def _limit(self, row: BatchSequence) -> int:
         """Most tokens worth drafting: one fewer than may be emitted, and within what the draft can go on with."""
@@ -141,6 +144,8 @@ class BatchDecoding(Decoding):
             self._process_scored if self._processed else None,
         )
         self._rewind(agreed)
+        if "entropy" in self._request.context:
+            self._entropy = self._entropy_behind(logits, drafted, accepted)
         self._emit(torch.column_stack([bad, nothing, self._nonfinite, drafted, accepted, own, block]).tolist())
         seconds = self._settle()
         self._refill()
@@ -230,15 +235,24 @@ class BatchDecoding(Decoding):
         sequence.seated_at = self._so_far()
         self._make_room(len(sequence.prompt))
         self._tokens[row, : len(sequence.prompt)] = torch.tensor(sequence.prompt)
-        self._rewind(torch.where(torch.arange(len(self._seated), device=self.device) == row, 0, sys.maxsize))
+        new = torch.arange(len(self._seated), device=self.device) == row
+        self._entropy = self._entropy.masked_fill(new, torch.nan)
+        self._rewind(torch.where(new, 0, sys.maxsize))
 
     def _make_room(self, tokens: int) -> None:
         """Have columns for so many tokens of a row, and for one that follows them."""
         self._tokens = enlarged(self._tokens, 1, roomier(tokens + 1, self._tokens.shape[1]))
 
+    def _entropy_behind(self, logits: Tensor, drafted: Tensor, accepted: Tensor) -> Tensor:
+        """The target's entropy [B] where its own tokens came from; a row's last `drafted + 1` columns are its own."""
+        rows = torch.arange(len(drafted), device=self.device)
+        scored = self._left[rows, accepted] if self._processed else logits[rows, accepted - drafted - 1]
+        sampling = self._request.options
+        return entropy(sampling.shown(scored, sampling.probabilities(scored)))
+
     def _process_scored(self, logits: Tensor) -> Tensor:
-        self._scored = logits
-        return self._process(self._length, logits)
+        self._scored, self._left = logits, self._process(self._length, logits)
+        return self._left
 
     def _process(self, first: Tensor, logits: Tensor) -> Tensor:
         """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from stopkit.errors import GenerationError
 from stopkit.random import RandomSource, sequence_seeds
-from stopkit.signals import compute
+from stopkit.signals import compute, entropy
 from stopkit.trace.recorder import RecordingRequest, Rollouts
 from stopkit.verification import coupled
 from stopkit_engines.batch.runner import finite
 from stopkit_engines.hf.branches import Branches
 from stopkit_engines.hf.cached_model import CachedModel
 
-SIGNALS = frozenset({"entropy", "max_probability", "margin"})
+SIGNALS = frozenset({"entropy", "max_probability", "margin", "top_token"})
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Output:
     """Tokens that could have been generated, N or more."""
     p: Tensor
     """[N, V], the distributions that x was drawn from."""
+    entropy: Tensor
+    """[N], nats, the entropy of what policies are shown of each."""
 
     @property
     def count(self) -> int:
@@ -73,7 +75,7 @@ class EagerRecorder:
             row[: len(prompt)] = torch.tensor(prompt)
         model = CachedModel(self._models[0], self._vocabulary, len(prompts), capacity, self._device)
         random = self._request.source(seeds, self._device)
-        active, history = length < last, []
+        active, history, entropies = length < last, [], []
         while bool(active.any()):
             logits = model.forward(tokens, length.where(active, model.filled), keep=1).logits[:, 0]
             if bool((active & ~finite(logits)).any()):
@@ -82,12 +84,15 @@ class EagerRecorder:
             token = random.categorical(p, active)
             tokens.scatter_(1, length.where(active, capacity).unsqueeze(1), token.unsqueeze(1))
             history.append(p)
+            entropies.append(entropy(self._request.options.shown(logits, p)))
             length = length + active
             active = active & (length < last) & (token.unsqueeze(1) != self._ends).all(1)
-        return [
-            Output(row[:end], len(prompt), room, torch.stack([p[at] for p in history[: end - len(prompt)]]))
-            for at, (row, end, prompt, room) in enumerate(zip(tokens, length.tolist(), prompts, rooms, strict=True))
-        ]
+        outputs = []
+        for at, (row, end, prompt, room) in enumerate(zip(tokens, length.tolist(), prompts, rooms, strict=True)):
+            drawn = slice(end - len(prompt))
+            known = (torch.stack([of_rows[at] for of_rows in each[drawn]]) for each in (history, entropies))
+            outputs.append(Output(row[:end], len(prompt), room, *known))
+        return outputs
 
     def _rollouts(self, sequence: int, seed: int, output: Output) -> Iterator[Rollouts]:
         """The rollouts from every start, `request.rollouts` of them at a time."""
@@ -176,7 +181,8 @@ class _Rollout:
         columns = {name: torch.stack([column[name] for column in self._columns], 1).cpu() for name in names}
         last, own = (self._output.tokens[self._length - back].cpu() for back in (1, 0))
         limit = self._limit.where(self._drafted > 0, 0)
-        return Rollouts(sequence, last, own, limit.cpu(), self._drafted.cpu(), columns)
+        told = self._length.cpu(), self._output.entropy[self._starts].float().cpu()
+        return Rollouts(sequence, last, own, limit.cpu(), self._drafted.cpu(), columns, *told)
 
 
 def _at(distribution: Tensor, token: Tensor) -> Tensor:

@@ -65,21 +65,23 @@ def opened(path: Path, max_new_tokens: int | None, sequences: int | None) -> "Tr
     from stopkit.trace.trace import Trace
 
     trace = Trace.open(path)
-    if sequences is not None:
-        if sequences > len(trace.sequences):
-            raise InputError(f"--sequences: is {sequences}, and {path} holds {len(trace.sequences)}.")
-        trace = trace.select(range(sequences))
-    return trace if max_new_tokens is None else trace.shortened(max_new_tokens)
+    try:
+        return trace.beginning(sequences, max_new_tokens)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+
+
+def require_one_kind(draft_costs: object, verify_costs: object, measured: bool) -> None:
+    """Raise UsageError if costs are both given and to be those measured."""
+    if measured and (draft_costs or verify_costs):
+        raise click.UsageError("Give either --measured-costs or --draft-cost and --verify-cost.")
 
 
 def costs_of(
     trace: "Trace", draft_costs: tuple[float, ...] | None, verify_costs: tuple[float, ...] | None, measured: bool
 ) -> "list[FixedCosts]":
     """Every pair of the costs that were asked for."""
-    from stopkit.trace.costs import DRAFT_COSTS, VERIFY_COSTS, cost_grid, measured_costs
+    from stopkit.trace.costs import asked_costs
 
-    if measured and (draft_costs or verify_costs):
-        raise click.UsageError("Give either --measured-costs or --draft-cost and --verify-cost.")
-    if measured:
-        return [measured_costs(trace.metadata, trace.path)]
-    return cost_grid(draft_costs or DRAFT_COSTS, verify_costs or VERIFY_COSTS)
+    require_one_kind(draft_costs, verify_costs, measured)
+    return asked_costs(trace.metadata, trace.path, draft_costs, verify_costs, measured)

@@ -6,81 +6,94 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option
+from stopkit.cli.options import json_option, order_options, policy_option
 from stopkit.cli.outputs import save
-from stopkit.cli.trace.options import cost_options, costs_of, opened
+from stopkit.cli.trace.options import cost_options, opened, require_one_kind
 
 if TYPE_CHECKING:
-    from stopkit.trace.comparison import TraceComparison
-    from stopkit.trace.replay import Replay
+    from stopkit.trace.ranking import Ranking
 
 
 @click.command(cls=Command)
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
-@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@policy_option
 @cost_options
+@order_options
 @json_option
 def replay(
     path: Path,
     policies: tuple[str, ...],
     max_new_tokens: int | None,
     sequences: int | None,
+    sort: str,
+    top: int | None,
     json_file: str | None,
     **costs: Any,
 ) -> None:
     """Replay policies on a recording.
 
     TRACE is a file, a folder of shards or an unfinished recording. Policies can be given several times; without, every
-    installed one that the trace can serve is replayed. Speed-up is tokens per target-step time. Below the policies
-    stand the bounds. Interrupted, the table holds the policies that are done.
+    installed one that the trace can serve is replayed, those made of others left out. static:length=2 is always there,
+    and below the policies stand the bounds. Speed-up is tokens per target-step time. Interrupted, the table holds the
+    policies that are done.
     """
     from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
     from stopkit.cli.progress import progress_bar
-    from stopkit.trace.comparison import TraceComparison, named, servable
+    from stopkit.rule_file import written_policies
+    from stopkit.trace.comparison import contestants
+    from stopkit.trace.ranking import replay as ranked
 
+    require_one_kind(**costs)
     trace = opened(path, max_new_tokens, sequences)
-    chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
-    comparison = TraceComparison(trace, chosen, costs_of(trace, **costs))
-    done: dict[str, list[Replay]] = {}
+    chosen = written_policies(*policies) if policies else None
+    count = len(contestants(trace, chosen)[0])
     try:
-        with progress_bar("bounds", len(chosen) + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
-            # one after another: what is done when it stops is there
-            done.update(comparison.replays(lambda name, part: update(advance=part, description=name)))
-    finally:
-        if "clairvoyant" in done:
-            _report(comparison, done, left_out, json_file, costs["measured"])
+        with progress_bar("bounds", count + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
+            ranking = ranked(
+                trace,
+                chosen,
+                draft_cost=costs["draft_costs"],
+                verify_cost=costs["verify_costs"],
+                measured_costs=costs["measured"],
+                tick=lambda name, part: update(advance=part, description=name),
+            )
+    except BaseException as stopped:
+        if partial := getattr(stopped, "partial", None):
+            _report(partial, json_file, costs["measured"], sort, top)
+        raise
+    _report(ranking, json_file, costs["measured"], sort, top)
 
 
-def _report(
-    comparison: "TraceComparison",
-    done: "dict[str, list[Replay]]",
-    left_out: dict[str, str],
-    json_file: str | None,
-    measured: bool,
-) -> None:
+def _report(ranking: "Ranking", json_file: str | None, measured: bool, sort: str, top: int | None) -> None:
     from stopkit.conditions import conditions
     from stopkit.kinds import as_block
-    from stopkit.tables import REPLAY, console, table, write_json
+    from stopkit.tables import REPLAY, console, in_order, standing_note, table, write_json
+    from stopkit.trace.bounds import BOUNDS
+    from stopkit.trace.comparison import CONTROLS
     from stopkit.trace.costs import misfit
+    from stopkit.trace.ranking import COST_COLUMNS
 
-    trace, rows = comparison.trace, comparison.rows(done)
+    comparison, rows = ranking.comparison, ranking.rows
+    trace = comparison.trace
     if json_file != "-":
         screen = console()
-        screen.print(table(rows, REPLAY, "draft_cost", "verify_cost"))
+        shown = in_order(rows, COST_COLUMNS, sort, top, CONTROLS, BOUNDS)
+        screen.print(table(shown, REPLAY, *COST_COLUMNS))
         screen.print(
             f"\nTokens: {trace.tokens:,} in {len(trace.sequences)} sequences, at temperature "
             f"{trace.metadata.sampling.temperature:g}. Speed-up: tokens per target-step time."
         )
+        screen.print(standing_note(len(trace.sequences)))
         if measured:
             worst = misfit(trace.metadata, comparison.costs[0])
             screen.print(f"Costs as measured; their model misses the times to verify by {worst:.1%} at most.")
-        for kind, reason in left_out.items():
+        for kind, reason in ranking.left_out.items():
             screen.print(f"Left out: {kind}: {reason}.")
     if json_file:
         asked = {
             "policy": {name: as_block(policy) for name, policy in comparison.policies.items()},
-            "left_out": left_out,
+            "left_out": dict(ranking.left_out),
             "trace": {"path": trace.path, **trace.metadata.model_dump(mode="json")},
             "sequences": list(trace.sequences),
             "tokens": trace.tokens,

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command, echo
+from stopkit.cli.options import policy_option
 from stopkit.cli.outputs import force_option, output_option, save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
 
@@ -14,7 +15,7 @@ from stopkit.cli.trace.options import cost_options, costs_of, opened
 @click.argument("path", metavar="TRACE", type=click.Path(path_type=Path))
 @output_option("--out", holds="page", required=True, metavar="FILE", help="The page to write, NAME.html.")
 @force_option
-@click.option("--policy", "policies", multiple=True, metavar="POLICY", help="KIND, KIND:field=value or a config file.")
+@policy_option
 @cost_options
 def report(
     path: Path, out: str, policies: tuple[str, ...], max_new_tokens: int | None, sequences: int | None, **costs: Any
@@ -23,18 +24,19 @@ def report(
 
     Speed-ups of policies beside the bounds, lengths, acceptance, calibration of scores, sensitivity to thresholds, what
     is learned, and the conditions. The page is one file and fetches nothing. Policies can be given several times;
-    without, every installed one that the trace can serve is in it.
+    without, every installed one that the trace can serve is in it, those made of others left out.
     """
     from rich.progress import TimeElapsedColumn, TimeRemainingColumn
 
     from stopkit.cli.progress import progress_bar
     from stopkit.conditions import conditions
-    from stopkit.trace.comparison import named, servable
+    from stopkit.rule_file import written_policies
+    from stopkit.trace.comparison import contestants
     from stopkit.trace.report.page import page, steps
     from stopkit.trace.report.study import Study
 
     trace = opened(path, max_new_tokens, sequences)
-    chosen, left_out = (named(trace, policies), {}) if policies else servable(trace)
+    chosen, left_out = contestants(trace, written_policies(*policies) if policies else None)
     with progress_bar("bounds", len(chosen) + 1, TimeElapsedColumn(), TimeRemainingColumn()) as update:
 
         def tick(name: str, part: float) -> None:

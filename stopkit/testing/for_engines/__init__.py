@@ -29,6 +29,7 @@ ENGINE_CHECKS: tuple[Check, ...] = (
     Check(output.origins_tell_drafted_tokens_from_the_targets_own),
     Check(obedience.blocks_are_as_long_as_the_policy_decides),
     Check(obedience.signals_describe_the_drafts_distribution),
+    Check(obedience.the_context_describes_the_text),
     Check(obedience.fixed_costs_are_told_and_charged),
     Check(obedience.a_generation_goes_on_from_a_state),
     Check(accounting.statistics_add_up),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
+from stopkit.policy import TOLD, Drawn, RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.signals import SIGNALS, Signals
 from stopkit.state import State
 from stopkit.testing.strategies import LONGEST
@@ -68,10 +68,11 @@ class Round:
 
 
 class Recorder(Blocks):
-    """`Blocks`, asking for every signal that any engine can give, with a record of the rounds."""
+    """`Blocks`, asking for all that any engine can tell, with a record of the rounds."""
 
     kind: ClassVar[str] = "recorder"
     signals: ClassVar[frozenset[str]] = SIGNALS - {"hidden_state"}
+    context: ClassVar[frozenset[str]] = TOLD
 
     _rounds: list[Round] = PrivateAttr(default_factory=list)
 

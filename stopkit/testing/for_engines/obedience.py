@@ -1,5 +1,7 @@
 """The policy decides: what it is shown is true, and what it answers is done."""
 
+import math
+
 import torch
 
 from stopkit.engine import Engine
@@ -81,6 +83,29 @@ def signals_describe_the_drafts_distribution(engine: type[Engine], draw: Draw) -
             f"after {prefix}, {accepted} tokens of {block} were accepted, and the output is {tokens}"
         )
         prefix = work.prompts[0] + tokens[: len(prefix) - len(work.prompts[0]) + accepted + 1]
+
+
+def the_context_describes_the_text(engine: type[Engine], draw: Draw) -> None:
+    """Every row's last token, its length and the target's entropy at that token are true, or are said to be unknown."""
+    work, outputs, rounds = recorded(engine, draw)
+    shown_sampling = work.sampling if work.sampling["temperature"] else {}
+    texts, lengths = [p + o for p, o in zip(work.prompts, outputs, strict=True)], [len(p) for p in work.prompts]
+    for round_ in rounds:
+        context = round_.context
+        for row in context.active.nonzero().flatten().tolist():
+            text = texts[row][: lengths[row]]
+            last, length, entropy = (getattr(context, name)[row].item() for name in ("last_token", "length", "entropy"))
+            assert last in (text[-1], -1), f"after {text}, the last token is said to be {last}"
+            assert length in (len(text), -1), f"after {text}, the length is said to be {length}"
+            begun = len(text) > len(work.prompts[row])
+            assert begun or math.isnan(entropy), f"the target has said nothing yet, and its entropy is told: {entropy}"
+            logits = work.target(input_ids=torch.tensor([text[:-1] or [0]])).logits[0, -1].tolist()
+            p = reference_probabilities(logits, **shown_sampling)
+            expected = -math.fsum(chance * math.log(chance) for chance in p if chance > 0)
+            assert math.isnan(entropy) or abs(entropy - expected) < CLOSE, (
+                f"after {text}, the target's entropy at its last token was {expected}, and {entropy} is told"
+            )
+            lengths[row] += int(round_.outcome.accepted[row]) + 1
 
 
 def fixed_costs_are_told_and_charged(engine: type[Engine], draw: Draw) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stopkit.policy import StoppingPolicy
+from stopkit.policy import TOLD, StoppingPolicy
 from stopkit.schema import fields
 from stopkit.signals import SIGNALS
 from stopkit.testing.checks import Draw
@@ -18,12 +18,14 @@ BOUNDS = ({"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"})
 
 
 def says_what_it_is(policy: StoppingPolicy, draw: Draw) -> None:
-    """Its kind is a plain lower-case name, its class has a docstring, and the signals that it reads exist."""
+    """Its kind is a plain lower-case name, its class has a docstring, and the signals and context it reads exist."""
     kind, cls = getattr(policy, "kind", None), type(policy)
     assert re.fullmatch(NAME, str(kind)), f"kind {kind!r} is not a name of lower-case letters, digits and underscores"
     assert inspect.cleandoc(cls.__doc__ or ""), f"{cls.__name__} has no docstring; its first line is shown in listings"
     unknown = sorted(policy.required_signals - SIGNALS)
     assert not unknown, f"there are no signals {unknown}; there are {sorted(SIGNALS)}"
+    untold = sorted(policy.required_context - TOLD)
+    assert not untold, f"no context is declared by {untold}; there are {sorted(TOLD)}"
 
 
 def describes_every_field(policy: StoppingPolicy, draw: Draw) -> None:

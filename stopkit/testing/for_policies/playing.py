@@ -96,7 +96,7 @@ class Play:
         return type(shown)(
             **{
                 name: value.where(live, self.world.vocabulary - 1 - value)
-                if name == "token"
+                if name in ("token", "top_token")
                 else value.where(live.view(-1, *[1] * (value.ndim - 1)), self.noise)
                 for name, value in vars(shown).items()
             }

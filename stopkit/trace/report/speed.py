@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from stopkit.intervals import Standing
 from stopkit.trace.report.html import Cell, exact, figure, html_table, legend, section
 from stopkit.trace.report.study import CLAIRVOYANT, Study, geometric_mean
 from stopkit.trace.report.svg import Plot, short, ticks
@@ -40,7 +41,8 @@ def speed_section(study: Study) -> str:
     lead = (
         "Tokens per target-step time: 1 is decoding without a draft. A draft step costs the given share of a target "
         "step. The dashed line is the best rule that knows every acceptance probability; what lies above it needs to "
-        "know the future."
+        "know the future. Thin strokes are 95% intervals, by bootstrap over the sequences. In the tables the best is "
+        "in bold, and underlined is what cannot be told from it, sequence by sequence."
     )
     parts = []
     for verify, at in study.verify_costs().items():
@@ -78,6 +80,8 @@ def _picture(study: Study, at: Sequence[int], wide: bool, note: str) -> str:
         for cost, index in zip(costs, at, strict=True):
             value = study.speedups(name)[index]
             told_here = f"{name}: {short(value, 3)} at draft cost {short(cost, 3)}"
+            if (sure := study.standings[index][name].interval) and style[name] != "other":
+                plot.whisker(cost, max(low, sure[0]), min(high, sure[1]), style[name])
             plot.dot(cost, value, style[name], told_here, radius)
         plot.add("</g>")
     if wide:
@@ -102,13 +106,12 @@ def _legend(study: Study) -> str:
 
 def _table(study: Study, at: Sequence[int], verify: float) -> str:
     bound = [study.speedups(CLAIRVOYANT)[index] for index in at]
-    best = [max(study.speedups(name)[index] for name in study.policies) for index in at]
 
     def row(name: str, shown: str, style: str) -> list[str | Cell]:
         values = [study.speedups(name)[index] for index in at]
         cells = [
-            exact(value, 3, _tint(value / most) if style else None, "best" if style and value == top else "")
-            for value, most, top in zip(values, bound, best, strict=True)
+            exact(value, 3, _tint(value / most) if style else None, _standing(study.standings[index][name], style))
+            for value, most, index in zip(values, bound, at, strict=True)
         ]
         share = geometric_mean([value / most for value, most in zip(values, bound, strict=True)])
         mean = geometric_mean(values)
@@ -128,8 +131,18 @@ def _table(study: Study, at: Sequence[int], verify: float) -> str:
         "mean",
         "of clairvoyant",
     ]
-    caption = f"Speed-up by draft cost c, verify cost {short(verify, 3)}; means are geometric, the best are in bold"
+    caption = (
+        f"Speed-up by draft cost c, verify cost {short(verify, 3)}; means are geometric, the best are in bold, those "
+        "that cannot be told from them underlined"
+    )
     return html_table(head, rows, caption, f"speed-{short(verify, 4).replace('.', '-')}")
+
+
+def _standing(standing: Standing, style: str) -> str:
+    """The class of a policy's cell; bounds have none."""
+    if not style:
+        return ""
+    return "best" if standing.of_best == 1 else "like-best" if standing.like_best else ""
 
 
 def _tint(share: float) -> float:

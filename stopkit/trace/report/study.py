@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from stopkit.costs import FixedCosts
+from stopkit.intervals import Standing
 from stopkit.policy import StoppingPolicy
 from stopkit.trace.bounds import BOUNDS
-from stopkit.trace.comparison import Tick, TraceComparison
+from stopkit.trace.comparison import Tick, TraceComparison, standings_of
 from stopkit.trace.replay import Replay
 from stopkit.trace.trace import Trace
 
@@ -50,6 +51,14 @@ class Study:
     def ranking(self) -> list[str]:
         """Names of the policies, the best first: by the geometric mean of their speed-ups."""
         return sorted(self.policies, key=lambda name: -geometric_mean(self.speedups(name)))
+
+    @cached_property
+    def standings(self) -> list[dict[str, Standing]]:
+        """Where every policy and every bound stands, by name, for each pair of costs."""
+        everyone = {**self.replays, **self.bounds}
+        return [
+            standings_of({name: replays[at] for name, replays in everyone.items()}) for at in range(len(self.costs))
+        ]
 
     def speedups(self, name: str) -> list[float]:
         """The speed-ups of a policy or a bound, one for each pair of costs."""

@@ -6,10 +6,19 @@ reference of a config block, as `load_policy` makes the policy.
 
 from typing import Any
 
-from tests.policies.references.base import KINDS, Block, Reading, Seconds, Seen, learn_together
-from tests.policies.references.choosing import AllOf, Bandit, Capped, FirstOf, PerPosition, Warmup
+from tests.policies.references.base import KINDS, Block, Reading, Seconds, Seen, Told, learn_together
+from tests.policies.references.choosing import AllOf, Bandit, Capped, FirstOf, Guard, PerPosition, Warmup
 from tests.policies.references.goodput import Goodput
-from tests.policies.references.lengths import BatchTable, BestLength, EmaLength, Heuristic, Static
+from tests.policies.references.lengths import (
+    BatchTable,
+    BestLength,
+    EmaLength,
+    EntropyGate,
+    Heuristic,
+    RatioUcb,
+    Staircase,
+    Static,
+)
 from tests.policies.references.thresholds import (
     AcceptanceHead,
     AdaEDL,
@@ -20,11 +29,14 @@ from tests.policies.references.thresholds import (
     Svip,
 )
 
-__all__ = ["Block", "Reading", "Seconds", "Seen", "learn_together", "reading"]
+__all__ = ["Block", "Reading", "Seconds", "Seen", "Told", "learn_together", "reading"]
 
 KINDS |= {
     "static": Static,
     "heuristic": Heuristic,
+    "staircase": Staircase,
+    "entropy_gate": EntropyGate,
+    "ratio_ucb": RatioUcb,
     "ema_length": EmaLength,
     "batch_table": BatchTable,
     "best_length": BestLength,
@@ -38,6 +50,7 @@ KINDS |= {
     "first_of": FirstOf,
     "all_of": AllOf,
     "capped": Capped,
+    "guard": Guard,
     "warmup": Warmup,
     "per_position": PerPosition,
     "bandit": Bandit,

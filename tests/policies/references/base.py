@@ -36,9 +36,19 @@ class Seen:
     entropy: float
     max_probability: float
     margin: float
+    top_token: int
     probabilities: list[float]
     logits: list[float]
     hidden_state: list[float]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of one sequence before a round."""
+
+    last_token: int
+    length: int
+    entropy: float
 
 
 @dataclass(frozen=True)
@@ -84,16 +94,18 @@ class Reading:
     """Whether all sequences share the values in `learned`."""
     learned: tuple[str, ...] = ()
     members: list["Reading"] = []
+    told: Told
 
     @staticmethod
     def of(block: dict[str, Any]) -> "Reading":
         fields = dict(block)
         return KINDS[fields.pop("kind")](**fields)
 
-    def prepare(self, costs: Seconds, batch_size: int, last_token: int) -> None:
+    def prepare(self, costs: Seconds, batch_size: int, told: Told) -> None:
         """What is known before a round that some sequence has a part in, even if this one has none."""
+        self.told = told
         for member in self.members:
-            member.prepare(costs, batch_size, last_token)
+            member.prepare(costs, batch_size, told)
 
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
         return limit

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import reject
 
-from tests.policies.references.base import Block, Reading, Seconds, Seen, largest
+from tests.policies.references.base import NEAR, Block, Reading, Seconds, Seen, largest
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 
@@ -99,6 +99,51 @@ class Capped(Reading):
 
     def extend(self, position: int, seen: Seen, token: int) -> bool:
         return self.members[0].extend(position, seen, token)
+
+
+class Guard(Reading):
+    """A purse of tokens that blocks are paid from; it holds half of the loss that is allowed over the window."""
+
+    learned = ("purse",)
+
+    def __init__(
+        self,
+        policy: Mapping[str, Any] | None = None,
+        floor: float = 0.97,
+        window: float = 256,
+        carry_over: bool = True,
+    ) -> None:
+        self.members = [Reading.of(dict(policy or {"kind": "static"}))]
+        self.spare, self.carry_over = (1 - floor) / 2, carry_over
+        self.most = self.purse = self.spare * window
+        self.cap = 0
+
+    def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
+        token, block = ((costs.draft_step + costs.verify_token) / costs.verify, costs.verify_block / costs.verify)
+        length = 0
+        while length < limit and (length + 1) * token + block <= self.purse:
+            length += 1
+        if any(abs(tokens * token + block - self.purse) < NEAR for tokens in range(limit + 2)):
+            reject()
+        if token == 0 and block > self.purse:
+            length = 0
+        self.cap = min(length, self.members[0].plan(length, costs, batch_size))
+        return self.cap
+
+    def admit(self, position: int, seen: Seen) -> bool:
+        return self.members[0].admit(position, seen)
+
+    def extend(self, position: int, seen: Seen, token: int) -> bool:
+        return self.members[0].extend(position, seen, token)
+
+    def learn(self, block: Block) -> bool:
+        gain = self.spare
+        if self.cap:
+            least = block.costs.round(block.drafted)
+            time = sorted([least, block.seconds, least + block.costs.draft_step])[1]
+            gain = block.accepted + 1 - time / block.costs.verify
+        self.purse = min(self.most, self.purse + gain)
+        return True
 
 
 class PerPosition(Reading):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stopkit_policies import acceptance_model as model
 from stopkit_policies import goodput as rule
-from tests.policies.references.base import Block, Reading, Seconds, Seen, less
+from tests.policies.references.base import Block, Reading, Seconds, Seen, Told, less
 
 Matrix = list[list[float]]
 PLAIN = ("always", "logit", "agreement")
@@ -107,9 +107,9 @@ class Goodput(Reading):
         known, tried = self.remembered(OWN, text)[-1], self.remembered(NEXT, text)[-1]
         return model.CURIOSITY * max(known - abs(tried), 0)
 
-    def prepare(self, costs: Seconds, batch_size: int, last_token: int) -> None:
+    def prepare(self, costs: Seconds, batch_size: int, told: Told) -> None:
         """A draft step and a column of the verification are paid once for all that reach it."""
-        self.last = max(last_token, 0)
+        self.last = max(told.last_token, 0)
         token = self.tokens / self.time * (costs.draft_step + costs.verify_token) / costs.verify
         rows = max(batch_size, 1)
         self.worth = [token * rows / (1 + (rows - 1) * reach) for reach in self.reach]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tests.policies.references.base import Block, Reading, Seconds, largest, less
 
@@ -89,12 +90,103 @@ class EmaLength(Reading):
 
 
 class BatchTable(Reading):
-    def __init__(self, table: Mapping[int, int] | None = None) -> None:
-        self.table = {1: 3, 17: 2, 65: 0} if table is None else {int(size): cap for size, cap in table.items()}
+    def __init__(self, table: Mapping[Any, Any] | None = None) -> None:
+        self.table = {1: 3, 17: 2, 65: 0} if table is None else table
 
     def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
-        begun = [size for size in self.table if size <= batch_size]
-        return min(limit, self.table[max(begun)]) if begun else 0
+        entry = begun(self.table, batch_size)
+        return min(limit, begun(entry, max(0, self.told.length)) if isinstance(entry, Mapping) else entry)
+
+
+def begun(table: Mapping[Any, Any], at: int) -> Any:
+    """The last entry that begins at `at` or before; 0 if there is none."""
+    begins = [int(first) for first in table if int(first) <= at]
+    return {int(first): entry for first, entry in table.items()}[max(begins)] if begins else 0
+
+
+class Staircase(Reading):
+    """A step after so many rounds in a row that agree; the count is positive for successes, negative for failures."""
+
+    learned = ("length", "streak")
+
+    def __init__(
+        self,
+        start: int = 3,
+        in_a_row: int = 11,
+        bias: int = 0,
+        min_draft: int = 1,
+        max_draft: int = 16,
+        carry_over: bool = False,
+    ) -> None:
+        self.needed, self.bias, self.least, self.most = in_a_row, bias, min_draft, max_draft
+        self.carry_over, self.streak = carry_over, 0.0
+        self.length = float(min(max_draft, max(min_draft, start)))
+
+    def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
+        return min(limit, math.floor(self.length))
+
+    def learn(self, block: Block) -> bool:
+        if not block.drafted:
+            return False
+        rejected = block.drafted - block.accepted
+        if rejected <= self.bias:
+            self.streak = self.streak + 1 if self.streak > 0 else 1
+        else:
+            self.streak = self.streak - 1 if self.streak < 0 else -1
+        if abs(self.streak) >= self.needed:
+            self.length = min(self.most, max(self.least, self.length + math.copysign(1, self.streak)))
+            self.streak = 0
+        return True
+
+
+class EntropyGate(Reading):
+    def __init__(
+        self, length: int = 5, smoothing: float = 0.35, low: float = math.log(2), high: float = 2 * math.log(2)
+    ) -> None:
+        self.cap, self.smoothing, self.low, self.high = length, smoothing, low, high
+        self.smoothed, self.open = -1.0, True
+
+    def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
+        told = self.told.entropy
+        if not math.isnan(told):
+            fresh = self.smoothed < 0
+            self.smoothed = told if fresh else (1 - self.smoothing) * self.smoothed + self.smoothing * told
+        if self.open and less(self.high, self.smoothed):
+            self.open = False
+        elif not self.open and less(self.smoothed, self.low):
+            self.open = True
+        return min(limit, self.cap) if self.open else 0
+
+
+class RatioUcb(Reading):
+    learned = ("rounds", "tokens", "seconds")
+
+    def __init__(
+        self, max_draft: int = 8, exploration: float = 0.1, overhead: float = 0.0, carry_over: bool = True
+    ) -> None:
+        self.exploration, self.overhead, self.carry_over = exploration, overhead, carry_over
+        self.rounds, self.tokens, self.seconds = ([0.0] * max_draft for _ in range(3))
+
+    def plan(self, limit: int, costs: Seconds, batch_size: int) -> int:
+        total = sum(self.rounds)
+        bounds = []
+        for length, (count, tokens, seconds) in enumerate(
+            zip(self.rounds, self.tokens, self.seconds, strict=True), start=1
+        ):
+            if not count:
+                return min(limit, length)
+            mean = tokens / count + self.exploration * length * math.sqrt(2 * math.log(max(1.0, total)) / count)
+            bounds.append(mean / (seconds / count))
+        return min(limit, 1 + largest(bounds))
+
+    def learn(self, block: Block) -> bool:
+        at = block.drafted - 1
+        if not 0 <= at < len(self.rounds):
+            return False
+        self.rounds[at] += 1
+        self.tokens[at] += block.accepted + 1
+        self.seconds[at] += block.seconds + self.overhead * block.costs.verify
+        return True
 
 
 class BestLength(Reading):
