@@ -26,7 +26,7 @@ from stopkit.validation import validated
 BASELINE = "autoregressive"
 CONTROLS = (BASELINE, "static:length=2")
 """What every comparison has in it."""
-DEFAULT_POLICIES = ("static", "adaedl", "max_probability")
+DEFAULT_POLICIES = ("static", "adaedl", "max_probability", "goodput")
 WARM_UP_TOKENS = 8
 
 Cell: TypeAlias = tuple[str, float]
@@ -58,8 +58,9 @@ class Comparison:
         parts = batches(self.prompts, self.batch_size, self.options.seed)
         settings = {temperature: self._at(temperature) for temperature in self.temperatures}
         short = min(WARM_UP_TOKENS, self.options.max_new_tokens)
-        for name in self.policies:
-            complete(engine, self.policies[name], parts[0], self._at(self.temperatures[0], max_new_tokens=short))
+        for temperature in self.temperatures:  # an engine may compile for each
+            for policy in self.policies.values():
+                complete(engine, policy, parts[0], self._at(temperature, max_new_tokens=short))
         turn = 0
         for _ in range(count):
             done: dict[Cell, list[GenerationResult]] = {}

@@ -62,6 +62,10 @@ class Engine(Kind, ABC):
         """
         raise InputError(f"engine.kind: {self.kind} has no trial of its models.")
 
+    def ready(self) -> bool:
+        """Whether it can begin as soon as its models are loaded, with nothing to prepare that takes minutes."""
+        return True
+
     def loaded(self) -> dict[str, Any]:
         """What was made of fields that leave a choice, such as a dtype of auto; nothing before models are loaded."""
         return {}

@@ -66,11 +66,7 @@ class CompiledEngine(EagerEngine):
 
     def _make_graphs(self, vocabulary: int, one_row: bool) -> None:
         """Have the graphs of all models, for one row or for several."""
-        several = {
-            field: wanted(f"engine.{field}", served.model, vocabulary, one_row)
-            for field, served in self.models.served.items()
-            if served.way.ragged
-        }
+        several = self._wanted(vocabulary, one_row)
         self._prepare(*(each for graphs in several.values() for each in graphs.values()))  # side by side
         for field, served in self.models.served.items():
             try:
@@ -78,6 +74,18 @@ class CompiledEngine(EagerEngine):
             except (CannotCompile, Differs) as reason:
                 self._graphs[field, one_row] = {}
                 log.warning("engine.%s runs eagerly: %s.", field, reason)
+
+    def _wanted(self, vocabulary: int, one_row: bool) -> dict[str, dict[Shape, Wanted]]:
+        """By the engine's field."""
+        return {
+            field: wanted(f"engine.{field}", served.model, vocabulary, one_row)
+            for field, served in self.models.served.items()
+            if served.way.ragged
+        }
+
+    def ready(self) -> bool:
+        several = self._wanted(self.models.vocabulary, one_row=True).values()
+        return not self._compiles or all(each.file.is_file() for graphs in several for each in graphs.values())
 
     def _loaded(self, served: Served, several: Mapping[Shape, Wanted], one_row: bool) -> dict[Shape, Graph]:
         """The graphs, which say what the model says. Raises CannotCompile or Differs."""

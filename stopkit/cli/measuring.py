@@ -41,9 +41,10 @@ def measure(
     json_file: str | None,
     order: Order | None = None,
     most_seconds: float | None = None,
-) -> None:
+) -> Sequence[Row]:
     """Run and report: in an order and with how sure each speed-up is, or as the policies were given and without.
 
+    Returns the rows.
     Repeats that would not be done within `most_seconds` are left out, the first excepted.
     """
     done: list[Repeat] = []
@@ -57,15 +58,16 @@ def measure(
                 if most_seconds and spent * (len(done) + 1) / len(done) > most_seconds:
                     break
     finally:
-        _report(comparison, config, done, json_file, order)
+        rows = _report(comparison, config, done, json_file, order)
+    return rows
 
 
 def _report(
     comparison: Comparison, config: Config, done: list[Repeat], json_file: str | None, order: Order | None
-) -> None:
+) -> Sequence[Row]:
     measured = comparison.rows(config.engine, done)
     if not measured:
-        return
+        return measured
     rows: Sequence[Row] = in_order(measured, SECTIONS, order.sort) if order else measured
     if json_file != "-":
         screen = console()
@@ -86,3 +88,4 @@ def _report(
             "loaded": config.engine.loaded(),
         }
         save((json_file, lambda place: write_json(place, conditions(**asked), rows)))
+    return rows

@@ -30,7 +30,8 @@ MODEL_OPTIONS = (
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
-        help="Weights and activations; auto is float32 on a CPU, the checkpoint's on a GPU.",
+        help="Weights and activations; auto is the checkpoint's on a GPU, on a CPU bfloat16 if that is fast and the "
+        "checkpoint in half precision, else float32.",
     ),
 )
 DRAWING_OPTIONS = (

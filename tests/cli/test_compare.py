@@ -119,9 +119,7 @@ def test_every_policy_meets_the_same_seeds(run: Run, arguments: list[object], tm
     assert [[row[key] for key in counts] for row in greedy] == [[row[key] for key in counts] for row in again]
 
 
-def test_without_policies_it_takes_the_config_s_or_the_three_built_in(
-    run: Run, models: list[str], tmp_path: Path
-) -> None:
+def test_without_policies_it_takes_the_config_s_or_four(run: Run, models: list[str], tmp_path: Path) -> None:
     config = tmp_path / "mine.toml"
     config.write_text('[policy]\nkind = "static"\nlength = 2\n')
     common = ("compare", *models, "--temperature", 0, "--repeats", 1, "--max-new-tokens", 2, "--json", "-")
@@ -129,7 +127,14 @@ def test_without_policies_it_takes_the_config_s_or_the_three_built_in(
     assert {row["policy"] for row in done["rows"]} == {"autoregressive", str(config), "static:length=2"}
     assert done["conditions"]["config"]["prompts"] == 4
     names = [row["policy"] for row in json.loads(run(*common).stdout)["rows"]]
-    assert sorted(names) == ["adaedl", "autoregressive", "max_probability", "static", "static:length=2"]
+    assert sorted(names) == [
+        "adaedl",
+        "autoregressive",
+        "goodput",
+        "max_probability",
+        "static",
+        "static:length=2",
+    ]
 
 
 def test_only_the_best_are_shown_and_the_controls(run: Run, arguments: list[object], tmp_path: Path) -> None:
