@@ -23,6 +23,11 @@ class Prices(Generic[Seconds]):
     first_step: Any
 
     @property
+    def values(self) -> tuple[Seconds, ...]:
+        """The prices in the order of the fields of `Costs`."""
+        return self.draft_step, self.verify, self.verify_token, self.verify_block, self.drafting(1)
+
+    @property
     def draft_cost(self) -> Seconds:
         """A draft step, in target-step times: of the verification of an empty block."""
         return self.draft_step / self.verify
@@ -60,7 +65,7 @@ class Prices(Generic[Seconds]):
         """
         return self.drafting(drafted if steps is None else steps) + self.verification(drafted)
 
-    def drafting(self, steps: Seconds) -> Seconds:
+    def drafting(self, steps: Any) -> Seconds:
         """Seconds of a block's draft `steps`; same shape as `steps`."""
         return self.draftings(steps, steps > 0)
 
@@ -125,13 +130,19 @@ class FixedCosts(BaseModel, Prices[float]):
     )
 
     @property
-    def values(self) -> tuple[float, ...]:
-        """The prices in the order of the fields of `Costs`."""
-        return self.draft_step, self.verify, self.verify_token, self.verify_block, self.draft_step + self._beginning
-
-    @property
     def _beginning(self) -> float:
         return 0.0 if self.first_step is None else self.first_step - self.draft_step
+
+
+@dataclass(frozen=True)
+class _Measured(Prices[float]):
+    """The same as far as it is known, renewed every round."""
+
+    draft_step: float
+    verify: float
+    verify_token: float
+    verify_block: float
+    first_step: float
 
 
 class RoundTime(NamedTuple):
@@ -174,34 +185,32 @@ class CostModel:
         self._later = [0.0] * 2
         self._empty = [0.0] * 2
         self._line = [0.0] * 5  # of 1, k, k², seconds, k·seconds
-        self._now: FixedCosts | None = fixed
+        self._now: Prices[float] | None = fixed
 
     def saw_round(self, time: RoundTime, steps: int, drafted: int) -> None:
         """Record a round of `steps` draft steps whose longest block had `drafted` tokens."""
+        known = self._known
         if time.draft is not None:
-            self.saw_draft_steps(time.draft, steps, time.first)
+            self._saw_draft_steps(known, time.draft, steps, time.first)
         if time.verify is not None:
-            self.saw_verification(time.verify, drafted)
+            self._saw_verification(known, time.verify, drafted)
+        self._now = self._fixed
 
-    def saw_draft_steps(self, seconds: float, steps: int, first: float | None = None) -> None:
-        """Record a round's `steps` draft steps, which took `seconds` together, and `first` the first of them."""
-        known, before = self._known, self._first
+    def _saw_draft_steps(self, known: Prices[float], seconds: float, steps: int, first: float | None) -> None:
+        before = self._first
         if first is None and steps:
             first = seconds / steps
         later = (seconds - first) / (steps - 1) if first is not None and steps > 1 else None
         self._first = self._decayed(before, *self._counted(first, before, known.drafting(1)))
         self._later = self._decayed(self._later, *self._counted(later, before, known.draft_step))
-        self._now = self._fixed
 
-    def saw_verification(self, seconds: float, drafted: int) -> None:
-        """Record one target forward over a block of `drafted` tokens."""
+    def _saw_verification(self, known: Prices[float], seconds: float, drafted: int) -> None:
         sums = self._line if drafted else self._empty
-        weight, seconds = self._counted(seconds, sums, self._known.verification(drafted))
+        weight, seconds = self._counted(seconds, sums, known.verification(drafted))
         seen = [bool(drafted) * term for term in (weight, drafted, drafted**2, seconds, drafted * seconds)]
         self._line = self._decayed(self._line, *seen)
         if not drafted:
             self._empty = self._decayed(self._empty, weight, seconds)
-        self._now = self._fixed
 
     def costs(self, device: torch.device) -> Costs:
         """The costs as they are known now."""
@@ -225,7 +234,7 @@ class CostModel:
         return [old * memory + new for old, new in zip(sums, terms, strict=True)]
 
     @property
-    def _known(self) -> FixedCosts:
+    def _known(self) -> Prices[float]:
         if self._now is None:
             n, k, kk, s, ks = self._line
             slope = max(0.0, (n * ks - k * s) / (n * kk - k * k + n * self.RIDGE)) if n else 0.0
@@ -233,7 +242,7 @@ class CostModel:
             empty = self._empty[1] / self._empty[0] if self._empty[0] else line
             verify = max(1e-9, 1.0 if empty is None else empty)
             first = self._first[1] / self._first[0] if self._first[0] else verify / 10
-            self._now = FixedCosts.model_construct(
+            self._now = _Measured(
                 draft_step=(self._later[1] + self.RIDGE * first) / (self._later[0] + self.RIDGE),
                 verify=verify,
                 verify_token=slope,

@@ -3,14 +3,25 @@
 import pytest
 import torch
 
-from stopkit.costs import CostModel, FixedCosts, RoundTime
+from stopkit import costs
+from stopkit.costs import FixedCosts, RoundTime
 
 CPU = torch.device("cpu")
 
 
+class CostModel(costs.CostModel):
+    """One that is told of draft steps and of verifications apart."""
+
+    def saw_draft_steps(self, seconds: float, steps: int) -> None:
+        self.saw_round(RoundTime(0.0, seconds, None), steps, 0)
+
+    def saw_verification(self, seconds: float, drafted: int) -> None:
+        self.saw_round(RoundTime(0.0, None, seconds), 0, drafted)
+
+
 def known(model: CostModel) -> tuple[float, ...]:
-    costs = model.costs(CPU)
-    return tuple(float(cost) for cost in (costs.draft_step, costs.verify, costs.verify_token))
+    found = model.costs(CPU)
+    return tuple(float(cost) for cost in (found.draft_step, found.verify, found.verify_token))
 
 
 def test_a_line_is_found() -> None:
@@ -19,19 +30,19 @@ def test_a_line_is_found() -> None:
         model.saw_draft_steps(0.002 * (drafted + 1), drafted + 1)
         model.saw_verification(0.01 + 0.0005 * drafted, drafted)
     assert known(model) == pytest.approx((0.002, 0.01, 0.0005), rel=0.02)
-    costs = model.costs(CPU)
-    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.012], rel=0.01)
+    found = model.costs(CPU)
+    assert found.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.012], rel=0.01)
 
 
 def test_a_block_may_cost_more_than_its_tokens() -> None:
     model = CostModel()
     for drafted in (0, 3, 1, 5, 2, 0) * 20:
         model.saw_verification(0.01 + (0.004 + 0.0005 * drafted if drafted else 0), drafted)
-    costs = model.costs(CPU)
-    assert [float(costs.verify), float(costs.verify_token), float(costs.verify_block)] == pytest.approx(
+    found = model.costs(CPU)
+    assert [float(found.verify), float(found.verify_token), float(found.verify_block)] == pytest.approx(
         [0.01, 0.0005, 0.004], rel=0.02
     )
-    assert costs.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.016], rel=0.01)
+    assert found.verification(torch.tensor([0, 4])).tolist() == pytest.approx([0.01, 0.016], rel=0.01)
 
 
 def test_blocks_of_one_length_tell_nothing_of_the_slope() -> None:
@@ -47,10 +58,10 @@ def test_one_slow_round_does_not_tell_the_costs() -> None:
     for slow, drafted in [(1, 0), (1, 1), (1, 1), (7, 2)]:
         model.saw_draft_steps(slow * 0.002 * drafted, drafted)
         model.saw_verification(slow * (0.01 + 0.002 * drafted), drafted)
-    costs = model.costs(CPU)
-    assert max(float(costs.draft_step), float(costs.first_step)) < 0.003
-    assert float(costs.verify_token) < 0.003
-    assert float(costs.verification(torch.tensor(1))) < 0.014
+    found = model.costs(CPU)
+    assert max(float(found.draft_step), float(found.first_step)) < 0.003
+    assert float(found.verify_token) < 0.003
+    assert float(found.verification(torch.tensor(1))) < 0.014
 
 
 def test_what_has_long_not_been_seen_is_forgotten() -> None:
@@ -89,10 +100,10 @@ def test_the_first_draft_step_may_have_another_price() -> None:
         model = CostModel()
         for steps in (3, 1, 5, 2, 0) * 40:
             model.saw_round(RoundTime(1.0, first + 0.002 * (steps - 1) if steps else 0.0, 0.01, first), steps, steps)
-        costs = model.costs(CPU)
-        assert [float(costs.first_step), float(costs.draft_step)] == pytest.approx([first, 0.002], rel=0.05)
-        assert costs.drafting(torch.tensor([0, 1, 4])).tolist() == pytest.approx([0, first, first + 0.006], rel=0.05)
-        assert float(costs.block) == pytest.approx(first - 0.002, rel=0.05)
+        found = model.costs(CPU)
+        assert [float(found.first_step), float(found.draft_step)] == pytest.approx([first, 0.002], rel=0.05)
+        assert found.drafting(torch.tensor([0, 1, 4])).tolist() == pytest.approx([0, first, first + 0.006], rel=0.05)
+        assert float(found.block) == pytest.approx(first - 0.002, rel=0.05)
 
 
 def test_fixed_costs_have_a_first_step_as_the_others_unless_it_is_given() -> None:
