@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-compiled check lint types imports docs gpu-check clean
+.PHONY: demo test test-compiled test-kernels wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,10 @@ test: $(VENV)/.installed-dev  ## Every test
 
 test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some minutes
 	$(BIN)/python -m pytest -m compiles
+
+test-kernels: $(VENV)/.installed-dev  ## The fused kernel, by Triton's interpreter where there is no GPU
+	$(PIP) triton
+	TRITON_INTERPRET=$(if $(wildcard /dev/nvidia0),0,1) $(BIN)/python -m pytest -m kernels tests/kernels
 
 check: lint types imports docs  ## Everything CI runs on top of the tests
 
