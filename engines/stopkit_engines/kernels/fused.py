@@ -1,7 +1,7 @@
 """`fused` by Triton kernels: logits are read once, and one chunk of each row a second time to draw from it.
 
-`sweep` gives every chunk of a row to a program of its own, which leaves five numbers of it. `settle` puts a row's chunks
-together, chooses the chunk that the uniform falls in by their masses, and looks at that chunk again for the token.
+`sweep` gives every chunk of a row to a program of its own, which leaves five numbers of it. `settle` puts a row's
+chunks together, chooses the chunk that the uniform falls in by their masses, and looks at that one again for the token.
 Arithmetic is in float32; only sums along which a token is searched are in float64, so that they never decrease.
 """
 
@@ -39,7 +39,8 @@ def fused(logits: Tensor, temperature: Tensor, uniform: Tensor, with_q: bool = F
         q = torch.empty(rows, vocabulary, dtype=torch.float32, device=logits.device)
         spread[(rows, chunks)](logits, temperature, numbers, tokens, q, *sizes, CHUNK=chunk, num_warps=8)
     log_sum, entropy, largest, margin, probability = numbers.unbind()
-    return Fused(log_sum, entropy, largest, margin, *tokens.unbind(), probability, q)
+    top, token = tokens.unbind()
+    return Fused(log_sum, entropy, largest, margin, top, token, probability, q)
 
 
 @triton.jit
