@@ -42,7 +42,11 @@ imports: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-gpu-check: $(VENV)/.installed-dev  ## On a machine with a GPU: tests marked gpu, then compare; under eight minutes
+wheels: $(VENV)/.installed  ## Into .wheels: what a machine with a GPU and torch, but no package registry, may lack
+	$(BIN)/python -m pip download --quiet --only-binary=:all: --python-version 3.12 --implementation cp \
+		--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .wheels pydantic 'pluggy>=1.5' tomli-w
+
+gpu-check: $(VENV)/.installed-dev  ## On a machine with a GPU: tests, speed, the kernel; under eight minutes; small without
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
