@@ -82,6 +82,10 @@ class Round:
 
 
 def last_replay(engine: Any, field: str) -> Callable[[], Any] | None:
-    """The bare replay of the graph that a model of `engine` ran last; None if it runs without."""
-    graphs = engine._graphs[field, True].values()
-    return next((graph.last for graph in graphs if getattr(graph, "last", None)), None)
+    """The bare replay of the graph of ordinary steps that a model of `engine` ran last; None if it runs without.
+
+    A draft model sees a token in an ordinary step, a target model several.
+    """
+    graphs = engine._graphs[field, True]
+    wanted = (graph for shape, graph in graphs.items() if shape.one_token == (field == "draft"))
+    return next((last for graph in wanted if (last := getattr(graph, "last", None))), None)

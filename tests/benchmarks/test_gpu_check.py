@@ -1,16 +1,18 @@
 """`make gpu-check` in its small form runs to its end anywhere, and says what only a GPU can show."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from stopkit_engines.graphs.capture import SHAPES
 from tests.docs.pages import ROOT
 from tests.engines.models import random_model
 
@@ -29,7 +31,8 @@ def gpu_check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_runs_to_its_end_without_a_gpu(tmp_path: Path) -> None:
     steps = ["tests", "speed", "bandwidth", "deciding"]
     command = [sys.executable, str(BENCHMARKS / "gpu_check.py"), "--steps", *steps, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=one_thread)
     assert done.returncode == 0, done.stderr
     saved = json.loads((tmp_path / "small.json").read_text())
     assert saved["conditions"]["config"] == {"small": True, "steps": steps}
@@ -70,6 +73,18 @@ def test_ballast_takes_time_and_says_nothing(gpu_check: ModuleType) -> None:
     with torch.device("meta"):
         count = sum(weight.numel() for weight in Ballast(SIZES["8B"]).parameters())
     assert 7.9e9 < count < 8.1e9
+
+
+def test_what_is_replayed_is_the_graph_of_ordinary_steps(gpu_check: ModuleType) -> None:
+    """The trial of a target runs single tokens, too."""
+    from gpu.speed import last_replay
+
+    graphs = {shape: SimpleNamespace(last=shape.name) for shape in SHAPES[:2]}
+    engine = SimpleNamespace(_graphs={("draft", True): graphs, ("target", True): graphs})
+    assert last_replay(engine, "draft") == "one token"
+    assert last_replay(engine, "target") == "one row"
+    engine._graphs["target", True] = {}
+    assert last_replay(engine, "target") is None
 
 
 def test_pytest_that_fails_is_not_met(gpu_check: ModuleType, tmp_path: Path) -> None:

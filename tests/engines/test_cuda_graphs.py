@@ -113,6 +113,9 @@ def test_inputs_are_copied_in_and_outputs_belong_to_the_caller() -> None:
     assert first[0].tolist() == [2, 4]
     assert second[0].tolist() == [6, 8]
     assert graph.count == 1
+    assert graph.last is not None
+    graph.last()
+    assert second[0].tolist() == [6, 8]
     graph(torch.tensor([3.0]))
     graph(torch.tensor([3]))
     assert graph.count == 3
