@@ -98,6 +98,12 @@ def test_the_law_of_draws(fused: Any) -> None:
     torch.testing.assert_close(shares, torch.softmax(logits[0] / 0.8, -1), rtol=0, atol=1.5 / len(drawn))
 
 
+def test_tokens_on_both_sides_of_a_chunk_are_drawn_as_the_others(fused: Any) -> None:
+    logits = torch.zeros(7, 3000, device=DEVICE)
+    tokens = torch.tensor([[0], [1015], [1023], [1024], [2047], [2048], [2999]], device=DEVICE)
+    assert fused(logits, temperature(1.0), (tokens.double() + 0.5) / 3000).token.tolist() == tokens[:, 0].tolist()
+
+
 @pytest.mark.parametrize("fault", [float("nan"), float("inf"), None])
 def test_a_row_without_meaning_is_told(fused: Any, fault: float | None) -> None:
     logits = made("random", (3, 5003), torch.float32)
