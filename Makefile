@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-compiled check lint types imports docs gpu-check clean
+.PHONY: demo test test-compiled test-kernels wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ test: $(VENV)/.installed-dev  ## Every test
 test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some minutes
 	$(BIN)/python -m pytest -m compiles
 
+test-kernels: $(VENV)/.installed-dev  ## The fused kernel, by Triton's interpreter where there is no GPU
+	$(PIP) triton
+	TRITON_INTERPRET=$(if $(wildcard /dev/nvidia0),0,1) $(BIN)/python -m pytest -m kernels tests/kernels
+
 check: lint types imports docs  ## Everything CI runs on top of the tests
 
 lint: $(VENV)/.installed-dev
@@ -38,7 +42,11 @@ imports: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-gpu-check: $(VENV)/.installed-dev  ## On a machine with a GPU: tests marked gpu, then compare; under eight minutes
+wheels: $(VENV)/.installed  ## Into .wheels: what a machine with a GPU and torch, but no package registry, may lack
+	$(BIN)/python -m pip download --quiet --only-binary=:all: --python-version 3.12 --implementation cp \
+		--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .wheels pydantic 'pluggy>=1.5' tomli-w
+
+gpu-check: $(VENV)/.installed-dev  ## On a machine with a GPU: tests, speed, the kernel; under eight minutes; small without
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:

@@ -1,10 +1,11 @@
 """`compiled`: the eager engine, with forwards that are one call each."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field, PrivateAttr
@@ -18,7 +19,7 @@ from stopkit.signals import Signals
 from stopkit_engines.batch.runner import Runner
 from stopkit_engines.batch.steps import Steps
 from stopkit_engines.eager import EagerEngine
-from stopkit_engines.graphs import artefacts
+from stopkit_engines.graphs import artefacts, cuda
 from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
 from stopkit_engines.graphs.capture import Shape, wanted
 from stopkit_engines.graphs.model import GraphModel
@@ -26,29 +27,62 @@ from stopkit_engines.graphs.steps import GraphSteps, asked_for, can_run, wanted_
 from stopkit_engines.graphs.trees import form, leaves
 from stopkit_engines.graphs.verbs import GraphVerbs, graphs_of
 from stopkit_engines.hf import loading
+from stopkit_engines.hf.cache import Stored
 from stopkit_engines.hf.expected import Differs, Expected
-from stopkit_engines.hf.trial import Served, Way, plan_for, require_equal
+from stopkit_engines.hf.trial import Way, plan_for, require_equal
 
 log = logging.getLogger("stopkit")
 
 Name = TypeVar("Name")
 
 
-class CompiledEngine(EagerEngine):
-    """The eager engine with forwards, and what surrounds them, compiled for a CPU; the rest runs as it does there.
+class Backend(NamedTuple):
+    """How graphs are made on a kind of device."""
 
-    On a GPU the same functions run as they are.
+    prepare: Callable[[Sequence[Wanted]], None]
+    """Does at once for several what is better done so."""
+    graph: Callable[[Wanted], Graph]
+    """Raises CannotCompile."""
+    is_ready: Callable[[Wanted], bool] = lambda wanted: True
+    """Whether one needs no preparing."""
+    of_verbs: bool = False
+    """Whether a policy's verbs are worth graphs."""
+    in_rooms: bool = False
+    """Whether caches have to stay where they are."""
+
+
+def nothing(several: Sequence[Wanted]) -> None:
+    """What there is to prepare where graphs are captured as they are called, or not at all."""
+
+
+PLAIN = Backend(nothing, attrgetter("plain"), of_verbs=True)
+BACKENDS = {
+    "cpu": Backend(artefacts.prepare, artefacts.load, lambda wanted: wanted.file.is_file(), of_verbs=True),
+    "cuda": Backend(nothing, cuda.captured, in_rooms=True),
+}
+"""By torch's names of devices; elsewhere functions run as they are."""
+
+
+class CompiledEngine(EagerEngine):
+    """The eager engine with forwards, and what surrounds them, compiled for a CPU or captured in CUDA graphs.
+
+    The rest runs as it does there.
     """
 
     kind: ClassVar[str] = "compiled"
     in_checks: ClassVar[Mapping[str, Any]] = MappingProxyType({"compile": False})
 
-    compile: bool = Field(default=True, description="compile forwards; if not, the same functions run as they are")
+    compile: bool = Field(
+        default=True,
+        description="compile forwards, or capture them on a GPU; if not, the same functions run as they are",
+    )
 
     _graphs: dict[tuple[str, bool], dict[Shape, Graph]] = PrivateAttr(default_factory=dict)
     """By the engine's field, and whether they are for one row; empty where a model runs without."""
     _others: dict[Any, Any] = PrivateAttr(default_factory=dict)
     """Graphs of steps and verbs by what they are for; empty where these run without."""
+    _rooms: dict[str, cuda.Rooms] = PrivateAttr(default_factory=dict)
+    """Of the caches of each model, by the engine's field."""
 
     @property
     def _packs(self) -> bool:
@@ -62,15 +96,15 @@ class CompiledEngine(EagerEngine):
         graphs = self._graphs[name, rows == 1]
         if not graphs:
             return served.runner(vocabulary, rows, capacity, device)
-        return GraphModel(graphs, served.model, vocabulary, rows, capacity, device)
+        return GraphModel(graphs, served.model, vocabulary, rows, capacity, device, self._place(name))
 
     def _make_graphs(self, vocabulary: int, one_row: bool) -> None:
         """Have the graphs of all models, for one row or for several."""
         several = self._wanted(vocabulary, one_row)
         self._prepare(*(each for graphs in several.values() for each in graphs.values()))  # side by side
-        for field, served in self.models.served.items():
+        for field in self.models.served:
             try:
-                self._graphs[field, one_row] = self._loaded(served, several.get(field, {}), one_row)
+                self._graphs[field, one_row] = self._loaded(field, several.get(field, {}), one_row)
             except (CannotCompile, Differs) as reason:
                 self._graphs[field, one_row] = {}
                 log.warning("engine.%s runs eagerly: %s.", field, reason)
@@ -85,16 +119,17 @@ class CompiledEngine(EagerEngine):
 
     def ready(self) -> bool:
         several = self._wanted(self.models.vocabulary, one_row=True).values()
-        return not self._compiles or all(each.file.is_file() for graphs in several for each in graphs.values())
+        return all(self._backend.is_ready(each) for graphs in several for each in graphs.values())
 
-    def _loaded(self, served: Served, several: Mapping[Shape, Wanted], one_row: bool) -> dict[Shape, Graph]:
+    def _loaded(self, field: str, several: Mapping[Shape, Wanted], one_row: bool) -> dict[Shape, Graph]:
         """The graphs, which say what the model says. Raises CannotCompile or Differs."""
+        served = self.models.served[field]
         if not served.way.ragged:
             raise CannotCompile(f"it runs as {served.way.name}")
         graphs = {shape: self._graph(each) for shape, each in several.items()}
         plan = plan_for(served.model)
         if self.trial != "never" and plan is not None:
-            way = Way("compiled", partial(GraphModel, graphs), ragged=not one_row)
+            way = Way("compiled", partial(GraphModel, graphs, place=self._place(field)), ragged=not one_row)
             with torch.inference_mode():
                 require_equal(served.model, way, Expected(served.model, plan))
         return graphs
@@ -106,25 +141,26 @@ class CompiledEngine(EagerEngine):
         ends = len(loading.end_of_sequence(self.models.target))
         asked = asked_for(sampling, signals, self.models.vocabulary, ends, self.models.target.dtype, rows)
         graphs = self._made(asked, "what surrounds forwards", lambda: self._compiled(wanted_steps(asked)))
-        return GraphSteps(graphs, asked.dtype, sampling, signals, coupling.random) if graphs else plain
+        device = self.models.target.device
+        return GraphSteps(graphs, asked.dtype, sampling, signals, coupling.random, device) if graphs else plain
 
     def verbs(self, policy: StoppingPolicy, request: Request) -> Verbs:
-        device = self.models.target.device
-        if request.rows > 1 or device.type != "cpu":
+        if request.rows > 1 or not self._backend.of_verbs:
             return policy
         signals = self._signals_of_one_step(request)
         key = (policy.kind, policy.model_dump_json(), tuple(map(form, leaves(signals))))
-        graphs = self._made(key, f"policy {policy.kind!r}", lambda: graphs_of(policy, signals, device, self._compiled))
+        graphs = self._made(key, f"policy {policy.kind!r}", lambda: graphs_of(policy, signals, self._compiled))
         return GraphVerbs(policy, graphs)
 
     def _signals_of_one_step(self, request: Request) -> Signals:
         """In form, for one sequence."""
         draft = self.models.draft
         model = self.models.target if draft is None else draft
-        logits = torch.zeros(1, self.models.vocabulary, dtype=torch.float32 if draft is None else draft.dtype)
+        dtype, device = torch.float32 if draft is None else draft.dtype, self.models.target.device
+        logits = torch.zeros(1, self.models.vocabulary, dtype=dtype, device=device)
         hidden = logits.new_zeros(1, model.config.get_text_config().hidden_size)
         steps = Steps(request.options, Maximal(SuppliedUniforms()), request.signals)
-        return steps.propose(logits, torch.ones(1, dtype=torch.bool), hidden).signals
+        return steps.propose(logits, torch.ones(1, dtype=torch.bool, device=device), hidden).signals
 
     def _made(self, key: Any, what: str, make: Callable[[], Mapping[Any, Any]]) -> Mapping[Any, Any]:
         """Graphs, which are made once; none where they cannot be."""
@@ -144,12 +180,14 @@ class CompiledEngine(EagerEngine):
         return {name: self._graph(each) for name, each in several.items()}
 
     def _prepare(self, *several: Wanted) -> None:
-        if self._compiles:
-            artefacts.prepare(several)
+        self._backend.prepare(several)
 
     def _graph(self, one: Wanted) -> Graph:
-        return artefacts.load(one) if self._compiles else one.plain
+        return self._backend.graph(one)
+
+    def _place(self, field: str) -> Callable[[Any, Stored], Stored] | None:
+        return self._rooms.setdefault(field, cuda.Rooms()).place if self._backend.in_rooms else None
 
     @property
-    def _compiles(self) -> bool:
-        return self.compile and self.models.target.device.type == "cpu"
+    def _backend(self) -> Backend:
+        return BACKENDS.get(self.models.target.device.type, PLAIN) if self.compile else PLAIN

@@ -1,6 +1,6 @@
 """`GraphModel`: a `CachedModel` whose narrow forwards are one call of a compiled graph each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from stopkit_engines.batch.runner import Scores
 from stopkit_engines.graphs.artefacts import Graph
 from stopkit_engines.graphs.capture import Shape, shape_of
 from stopkit_engines.graphs.trees import leaves
+from stopkit_engines.hf.cache import Stored
 from stopkit_engines.hf.cached_model import CachedModel
 
 WIDEST = 64
@@ -17,7 +18,10 @@ WIDEST = 64
 
 
 class GraphModel(CachedModel):
-    """Runs `graphs` of its model where one is for the forward at hand, and the same function eagerly elsewhere."""
+    """Runs `graphs` of its model where one is for the forward at hand, and the same function eagerly elsewhere.
+
+    `place` says where graphs want what this model has stored, if they mind.
+    """
 
     def __init__(
         self,
@@ -27,9 +31,10 @@ class GraphModel(CachedModel):
         batch_size: int,
         capacity: int,
         device: torch.device,
+        place: Callable[[Any, Stored], Stored] | None = None,
     ) -> None:
         super().__init__(model, vocabulary, batch_size, capacity, device)
-        self._graphs = graphs
+        self._graphs, self._place = graphs, place
         self._held: list[Tensor] = []
 
     def pending(self, tokens: Tensor, end: Tensor, span: Tensor, used: int, keep: int, hidden: bool) -> Scores:
@@ -45,5 +50,9 @@ class GraphModel(CachedModel):
     def _holds(self) -> bool:
         """Whether there are keys and values, which are then at hand."""
         if not self._held or self._held[0].shape[2] != self._cache.size:
-            self._held = leaves(self.stored)
+            stored = self.stored
+            if stored and self._place is not None:
+                stored = self._place(self, stored)
+                self.hold(stored)
+            self._held = leaves(stored)
         return bool(self._held)

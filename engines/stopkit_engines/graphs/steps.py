@@ -101,10 +101,11 @@ class GraphSteps(Steps):
         sampling: Sampling,
         signals: Collection[str],
         random: UniformSource,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__(sampling, Maximal(random), signals)
         self._graphs, self._dtype, self._random = graphs, dtype, random
-        self._temperature = torch.tensor(sampling.temperature or 1.0, dtype=torch.float64)
+        self._temperature = torch.tensor(sampling.temperature or 1.0, dtype=torch.float64, device=device)
         self._names = computed(signals)
 
     def propose(self, raw: Tensor, offered: Tensor, hidden: Tensor | None, process: Process | None = None) -> Proposed:

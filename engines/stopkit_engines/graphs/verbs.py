@@ -82,14 +82,13 @@ def padded(outcome: RoundOutcome) -> RoundOutcome:
 def graphs_of(
     policy: StoppingPolicy,
     signals: Signals,
-    device: torch.device,
     compiled: Callable[[Mapping[str, Wanted]], Mapping[str, Graph]],
 ) -> dict[str, tuple[Graph, Any, Any]]:
     """What `GraphVerbs` needs: the verbs of a policy that are worth a graph, as `compiled` makes them.
 
     `signals` are those of a draft step of one sequence. Raises CannotCompile.
     """
-    arguments = examples(policy, signals, device)
+    arguments = examples(policy, signals)
     results, wanted = {}, {}
     for name, example in arguments.items():
         counting = Counting()  # type: ignore[no-untyped-call]
@@ -100,8 +99,9 @@ def graphs_of(
     return {name: (graph, arguments[name], results[name]) for name, graph in compiled(wanted).items()}
 
 
-def examples(policy: StoppingPolicy, signals: Signals, device: torch.device) -> dict[str, tuple[Any, ...]]:
+def examples(policy: StoppingPolicy, signals: Signals) -> dict[str, tuple[Any, ...]]:
     """Arguments of every verb, for one sequence."""
+    device = next((signal.device for signal in leaves(signals)), torch.device("cpu"))
     state, position = policy.init(1, device), torch.zeros(1, dtype=torch.long, device=device)
     context = RoundContext(position == 0, position + LONGEST, CostModel().costs(device), last_token=position)
     drawn = Drawn(position, torch.full((1,), 0.5, dtype=torch.float32, device=device))
