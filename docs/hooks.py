@@ -137,9 +137,9 @@ def statistics() -> str:
             "[Why so](../explanation/decisions/0005-what-is-counted-where.md).",
             "A command's `--json` writes one object with `conditions` and `rows`. A row has these fields, "
             "the derived ones among them, and `policy`, `engine`, `temperature`, `batch_size` and `speedup`.",
-            "Where policies are compared, `speedup_interval` is a 95% interval by bootstrap over sequences; `of_best` is "
-            "the speed-up as a share of the best policy's, `of_best_interval` its interval by the same resamples for "
-            "both, and `like_best` whether that holds 1. Intervals are unset for a single sequence.",
+            "Where policies are compared, `speedup_interval` is a 95% interval by bootstrap over sequences; `of_best` "
+            "is the speed-up as a share of the best policy's, `of_best_interval` its interval by the same resamples "
+            "for both, and `like_best` whether that holds 1. Intervals are unset for a single sequence.",
             _reference("stopkit.statistics.Statistics"),
         ]
     )
