@@ -75,3 +75,7 @@ def test_one_sequence_tells_nothing_of_others() -> None:
 def test_without_rivals_nobody_is_the_best() -> None:
     found = standings({"bound": 2.0}, {"bound": work(drawn(5))}, 1.0, [])
     assert (found["bound"].of_best, found["bound"].like_best) == (None, False)
+
+
+def test_it_leaves_out_as_much_on_either_side() -> None:
+    assert interval(torch.arange(1001.0, dtype=torch.float64)) == pytest.approx((25, 975))
