@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-compiled test-kernels wheels check lint types imports docs gpu-check clean
+.PHONY: bench demo test test-compiled test-kernels wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,6 +13,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e '.[dev]'
 	touch $@
+
+bench: $(VENV)/.installed  ## Engines, policies and transformers' own generate side by side
+	$(BIN)/stopkit bench --json benchmarks/results/bench.json --plot benchmarks/results/bench.svg --force
 
 demo: $(VENV)/.installed  ## Watch three policies run on the bundled pair
 	$(BIN)/stopkit demo

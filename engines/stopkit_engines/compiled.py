@@ -55,7 +55,7 @@ def nothing(several: Sequence[Wanted]) -> None:
     """What there is to prepare where graphs are captured as they are called, or not at all."""
 
 
-PLAIN = Backend(nothing, attrgetter("plain"), of_verbs=True)
+PLAIN = Backend(nothing, attrgetter("plain"))
 BACKENDS = {
     "cpu": Backend(artefacts.prepare, artefacts.load, lambda wanted: wanted.file.is_file(), of_verbs=True),
     "cuda": Backend(nothing, cuda.captured, in_rooms=True),

@@ -49,6 +49,7 @@ FORMATS = {
     "page": Format(
         _begins(rb"<!doctype html>\n<html[^>]*><head>(<meta [^>]*>)*<meta name='generator' content='stopkit'>")
     ),
+    "plot": Format(_begins(rb'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \d+ \d+" ')),
     "head": Format(_declares("stopkit acceptance head")),
     "trace": Format(lambda path: True),  # whether it goes on with what is there, a recording decides itself
 }

@@ -1,4 +1,8 @@
-"""`GraphVerbs`: a policy's verbs for one sequence, by one call of a compiled graph each."""
+"""`GraphVerbs`: a policy's verbs for one sequence, by one call of a compiled graph each.
+
+A graph does what the verb did with tensors when it was captured. What a verb does besides, as one that prints or keeps
+a record would, happens at the capture and never again.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +13,7 @@ from torch.export import ExportedProgram
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stopkit.costs import CostModel
-from stopkit.errors import one_line
+from stopkit.errors import InputError, one_line
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.state import State
@@ -92,8 +96,13 @@ def graphs_of(
     results, wanted = {}, {}
     for name, example in arguments.items():
         counting = Counting()  # type: ignore[no-untyped-call]
-        with torch.inference_mode(), counting:
-            results[name] = getattr(policy, name.split()[0])(*example)
+        try:
+            with torch.inference_mode(), counting:
+                results[name] = getattr(policy, name.split()[0])(*example)
+        except InputError:  # the policy knows what the user has to change
+            raise
+        except Exception as error:  # it will fail at work, too, or looks at more than a verb may
+            raise CannotCompile(f"{name.split()[0]} fails on an example, {one_line(error, most=160)}") from error
         if counting.operations >= WORTH:
             wanted[name] = _wanted(policy, name, example)
     return {name: (graph, arguments[name], results[name]) for name, graph in compiled(wanted).items()}
