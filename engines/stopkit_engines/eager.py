@@ -31,6 +31,7 @@ from stopkit_engines.batch.text import TextStream
 from stopkit_engines.generate.call import Call
 from stopkit_engines.generate.costs import costs_of
 from stopkit_engines.hf import generation_config, loading, rope, timing
+from stopkit_engines.hf.devices import AUTO, DeviceName, require_one_place, resolve_device
 from stopkit_engines.hf.forward import context_length
 from stopkit_engines.hf.packing import is_packed
 from stopkit_engines.hf.recorder import EagerRecorder
@@ -65,7 +66,9 @@ class EagerEngine(Engine, Recorder):
         default="bundled:draft",
         description="what drafts: a model, likewise, or a block with a kind; unset, nothing can be drafted",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to run; auto prefers CUDA")
+    device: DeviceName = Field(
+        default=AUTO, description="where to run: what torch takes, such as cpu or cuda:1; auto prefers CUDA"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="weights and activations; auto is the checkpoint's on a GPU, on a CPU bfloat16 where that is fast "
@@ -124,7 +127,7 @@ class EagerEngine(Engine, Recorder):
         return self._models
 
     def _load(self) -> Models:
-        device = loading.resolve_device(self.device)
+        device = resolve_device(self.device)
         named = {"target": self.target, "draft": self.draft}
         places = {
             field: loading.locate(name, f"engine.{field}") for field, name in named.items() if isinstance(name, str)
@@ -144,6 +147,7 @@ class EagerEngine(Engine, Recorder):
 
     def _tried(self, target: Any, draft: Any | None, tokenizer: Any | None) -> Models:
         models = {"target": target} | ({} if draft is None else {"draft": draft})
+        require_one_place(models)
         ways = {name: served(model, f"engine.{name}", self.trial) for name, model in models.items()}
         return Models(target, draft, tokenizer, ways)
 

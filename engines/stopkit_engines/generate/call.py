@@ -144,7 +144,8 @@ class Call:
     def _room(self) -> int:
         """Most tokens to generate for a row."""
         ends = [each.max_length for each in self._criteria if isinstance(each, MaxLengthCriteria)]
-        return max(1, min(ends, default=self._config.max_length) - self._ids.shape[1])
+        longest: int = min(ends, default=self._config.max_length)
+        return max(1, longest - self._ids.shape[1])
 
     def _end(self, row: int) -> None:
         self._sequences[row].continuation.finish_reason = "stop"

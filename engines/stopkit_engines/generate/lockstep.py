@@ -34,7 +34,7 @@ class Lockstep:
         """Whether every row has ended."""
         self.tokens = 0
         """Tokens of the output, padding left out."""
-        self.kept: dict[str, tuple[Tensor, ...]] = {name: () for name in kept}
+        self.kept: dict[str, tuple[Tensor, ...]] = dict.fromkeys(kept, ())
         """The records that were asked for, "logits" or "scores", one [B, V] a step."""
         self._criteria, self._streamer, self._records, self._end = criteria, streamer, records, end
         # As there: without a token that ends a sequence, no row is padded, and all go on until the last one ends.

@@ -55,13 +55,14 @@ class RecordingSteps(Steps):
         drafted: Tensor,
         process: Process | None = None,
     ) -> Verified:
-        seen: list[Tensor] = []
+        scored: list[tuple[Tensor, Tensor]] = []
 
         def processed(raw: Tensor) -> Tensor:
             left = raw if process is None else process(raw)
-            seen.extend((raw, left))
+            scored.append((raw, left))
             return left
 
         verified = super().verify(logits, block, where, tokens, length, drafted, processed)
-        self._records.take(*seen, where, verified.accepted)
+        for raw, left in scored:
+            self._records.take(raw, left, where, verified.accepted)
         return verified

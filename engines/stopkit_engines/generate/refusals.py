@@ -68,7 +68,8 @@ def _faults(
         yield "assistant_model: does not reach stopkit; give it as draft_model"
     mode = one_line(getattr(config.get_generation_mode(), "value", ""))
     if mode in MODES:
-        yield f"{MODES[mode]}: asks for {mode.replace('_', ' ')}, and stopkit serves sampling and greedy decoding; unset it"
+        asked = mode.replace("_", " ")
+        yield f"{MODES[mode]}: asks for {asked}, and stopkit serves sampling and greedy decoding; unset it"
     if inputs.get("stop_strings") is not None:
         yield (
             "stop_strings: their tokenizer does not reach stopkit; give "
@@ -76,9 +77,9 @@ def _faults(
         )
     for processor in processors:
         if setting := KEEP_STATE.get(type(processor)):
-            yield f"{setting}: {type(processor).__name__} keeps count of its calls, and drafts are calls, too; unset it"
-    if getattr(config, "cache_implementation", None) not in (None, "dynamic"):
-        yield f"cache_implementation: stopkit has a cache of its own, which is not {config.cache_implementation}; unset it"
+            yield f"{setting}: {type(processor).__name__} keeps a state, and cannot be asked about drafts; unset it"
+    if (kind := getattr(config, "cache_implementation", None)) not in (None, "dynamic"):
+        yield f"cache_implementation: stopkit has a cache of its own, which is not {kind}; unset it"
     if _is_given(inputs, caller):
         yield "cache: stopkit has a cache of its own, and would see all tokens anew; leave yours out"
     if caller.get("synced_gpus") or inputs.get("synced_gpus"):
