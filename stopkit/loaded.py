@@ -14,12 +14,8 @@ def wrap(target: Any, draft: Any = None, tokenizer: Any = None, *, kind: str = "
     `draft` is a model or a draft block such as `{"kind": "prompt_lookup"}`. Without a tokenizer, prompts are token ids.
     Raises InputError for models that the engine cannot run exactly.
     """
-    for name, value in (("target", target), ("draft", draft)):
-        if isinstance(value, str):
-            raise InputError(
-                f"wrap.{name}: {shown(value)} is a name, and wrap takes a model that is loaded; stopkit.load_engine "
-                "takes names."
-            )
+    _require_loaded("wrap.target", target)
+    _require_loaded("wrap.draft", draft)
     engine: Engine = registry().engine(kind, "wrap").from_models(target, draft, tokenizer, **fields)
     return engine
 
@@ -44,6 +40,9 @@ def assisted(
     output has the form and the law of plain `generate`: a tensor, or with `return_dict_in_generate` an output that has
     `stats`, too. At temperature 0 it is the same. Raises InputError, in one line, for what cannot be served.
     """
+    _require_loaded("generate.draft_model", draft_model)
+    if draft_model is None:
+        raise InputError('generate.draft_model: give a model, or a block such as {"kind": "prompt_lookup"}.')
     return (
         registry()
         .engine(DEFAULT_ENGINE["kind"])
@@ -60,3 +59,8 @@ def assisted(
             inputs=model_kwargs | {"stop_strings": stop_strings},
         )
     )
+
+
+def _require_loaded(where: str, model: Any) -> None:
+    if isinstance(model, str):
+        raise InputError(f"{where}: {shown(model)} is a name; give a model that is loaded, or names to load_engine.")

@@ -80,7 +80,7 @@ def _faults(
             yield f"{setting}: {type(processor).__name__} keeps a state, and cannot be asked about drafts; unset it"
     if (kind := getattr(config, "cache_implementation", None)) not in (None, "dynamic"):
         yield f"cache_implementation: stopkit has a cache of its own, which is not {kind}; unset it"
-    if _is_given(inputs, caller):
+    if any((caller.get("kwargs") or {}).get(name) is not None for name in CACHE_ARGUMENTS):
         yield "cache: stopkit has a cache of its own, and would see all tokens anew; leave yours out"
     if caller.get("synced_gpus") or inputs.get("synced_gpus"):
         yield "synced_gpus: stopkit does not wait for other processes; unset it"
@@ -89,15 +89,6 @@ def _faults(
     for name in sorted(inputs.keys() - UNDERSTOOD - HARMLESS):
         if inputs[name] is not None and inputs[name] is not False:
             yield f"{name}: stopkit gives the target token ids and nothing else; leave it out"
-
-
-def _is_given(inputs: Mapping[str, Any], caller: Mapping[str, Any]) -> bool:
-    """Whether the user gave a cache; `generate` makes one itself if not."""
-    asked = caller.get("kwargs") or {}
-    made = [inputs[name] for name in CACHE_ARGUMENTS if inputs.get(name) is not None]
-    return any(asked.get(name) is not None for name in CACHE_ARGUMENTS) or any(
-        getattr(cache, "get_seq_length", int)() > 0 for cache in made
-    )
 
 
 def _counts_on(positions: Tensor | None, mask: Tensor) -> bool:
