@@ -33,6 +33,7 @@ IDS = torch.tensor([[0, 0, 0, 5, 9, 21, 3], [31, 7, 7, 2, 18, 9, 25], [0, 0, 0, 
 MASK = (IDS != 0).long()
 OTHERS = ("qwen3", "gemma3_text", "gpt_oss")
 LOOKUP = {"kind": "prompt_lookup"}
+ONE = {"input_ids": IDS[1:2], "attention_mask": None}
 
 
 @cache
@@ -81,7 +82,7 @@ def test_it_is_what_generate_gives(architecture: str, policy: str) -> None:
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "one row": {"input_ids": IDS[1:2], "attention_mask": None},
+    "one row": ONE,
     "no token ids": {"input_ids": None, "attention_mask": None, "bos_token_id": 1},
     "32 bits": {"input_ids": IDS.int()},
     "no mask": {"attention_mask": None},
@@ -114,7 +115,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "eos_token_id": 39,
         "pad_token_id": 0,
     },
-    "a criterion by row, no padding": {"stopping_criteria": [lambda ids, scores: (ids[:, 7:] % 5 == 0).any(1)]},
+    "a criterion by row, and no end": {
+        "stopping_criteria": [lambda ids, scores: (ids[:, 7:] % 5 == 0).any(1)],
+        "pad_token_id": 0,
+    },
     "a length of one's own": {"stopping_criteria": [MaxLengthCriteria(11)]},
     "an end of one's own": {"stopping_criteria": [EosTokenCriteria(7)], "eos_token_id": 5, "pad_token_id": 0},
     "a config": {
@@ -184,6 +188,18 @@ def test_statistics() -> None:
     assert ours.stats.tokens == (ours.sequences[:, IDS.shape[1] :] != 0).sum()
     assert 0 < ours.stats.accepted < ours.stats.drafted
     assert ours.stats.target_forwards < COUNT
+
+
+def test_nothing_is_drafted_after_an_end() -> None:
+    target, _ = pair()
+    said = target.generate(**asked(**ONE))[0, IDS.shape[1] :].tolist()
+    end = next(at for at in range(2, COUNT) if said[at] not in said[:at])
+    options = asked(**ONE, eos_token_id=said[end], pad_token_id=0, return_dict_in_generate=True)
+    ours = target.generate(
+        **options, custom_generate=stopkit.assisted, draft_model=target, policy=f"static:length={COUNT}"
+    )
+    assert ours.sequences[0, IDS.shape[1] :].tolist() == said[: end + 1]
+    assert ours.stats.drafted == end + 1
 
 
 def test_padding_on_the_right_is_padding() -> None:
@@ -289,7 +305,6 @@ def test_costs_are_learned_from_call_to_call() -> None:
 
 
 NO_CACHE = "generate.cache: stopkit has a cache of its own"
-ONE = {"input_ids": IDS[1:2], "attention_mask": None}
 REFUSED: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
     "beams": (lambda model: {"num_beams": 2}, "generate.num_beams: asks for beam search"),
     "sampled beams": (lambda model: {"num_beams": 2, "do_sample": True}, "generate.num_beams: asks for beam sample"),
