@@ -30,6 +30,7 @@ from stopkit.trace.format import COLUMNS, FORMAT, KEY, OPTIONAL, VERSION, FileCo
 
 PYTHON: dict[str, tuple[str, ...]] = {
     "Load": ("load_policy", "load_engine", "load_config", "Config"),
+    "Use models that are loaded": ("assisted", "wrap"),
     "Generate": ("Engine", "GenerationResult"),
     "Replay": ("replay", "Ranking"),
     "Write a policy": ("StoppingPolicy", "ThresholdPolicy", "ScalarPolicy", "CarryOver"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stopkit.errors import GenerationError, InputError, PolicyError, StopkitError
     from stopkit.generation import GenerationResult
     from stopkit.hookspecs import hookimpl
+    from stopkit.loaded import assisted, wrap
     from stopkit.policy import CarryOver, Drawn, RoundContext, RoundOutcome, StoppingPolicy
     from stopkit.scalar import ScalarPolicy
     from stopkit.signals import Signals
@@ -46,11 +47,13 @@ _HOMES = {
     "StopkitError": "errors",
     "StoppingPolicy": "policy",
     "ThresholdPolicy": "threshold",
+    "assisted": "loaded",
     "hookimpl": "hookspecs",
     "load_config": "config",
     "load_engine": "config",
     "load_policy": "spec",
     "replay": "trace.ranking",
+    "wrap": "loaded",
 }
 
 __version__ = "0.1.0"
@@ -77,11 +80,13 @@ __all__ = [
     "StopkitError",
     "StoppingPolicy",
     "ThresholdPolicy",
+    "assisted",
     "hookimpl",
     "load_config",
     "load_engine",
     "load_policy",
     "replay",
+    "wrap",
 ]
 
 

@@ -16,7 +16,7 @@ from stopkit.errors import InputError, shown
 from stopkit.generation import GenerationOptions, GenerationResult, Piece, Request
 from stopkit.kinds import Kind
 from stopkit.policy import StoppingPolicy, Verbs
-from stopkit.prompt_kinds import as_prompts, is_whole
+from stopkit.prompt_kinds import as_chats, as_prompts, is_whole
 from stopkit.random import RandomSource
 from stopkit.spec import load_policy
 from stopkit.state import State
@@ -117,6 +117,14 @@ class Engine(Kind, ABC):
                 state=state,
             )
         )
+
+    def chat(self, messages: Any, policy: StoppingPolicy | str | dict[str, Any], **asked: Any) -> GenerationResult:
+        """Answer chat messages, each with a role and its content, or several conversations; `asked` as in `generate`.
+
+        They go through the model's own template. If the last message is the assistant's, the answer goes on with it.
+        Raises InputError for what is no chat, and where the tokenizer has no template.
+        """
+        return self.generate(as_chats(messages), policy, **asked)
 
     def begin(self, prompts: Any, policy: StoppingPolicy | str | dict[str, Any], **asked: Any) -> Generation:
         """The same generation, to be run round by round: `step()` until it is `finished`. `asked` is as in `generate`.

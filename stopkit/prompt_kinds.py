@@ -41,6 +41,17 @@ def is_chat(given: Any) -> TypeGuard[Chat]:
     return isinstance(given, Sequence) and len(given) > 0 and all(isinstance(m, Mapping) and "role" in m for m in given)
 
 
+def as_chats(given: Any) -> list[Chat]:
+    """`given` as a list of chats: one or several. Raises InputError for what is none."""
+    if is_chat(given):
+        return [given]
+    if isinstance(given, Sequence) and len(given) > 0 and all(map(is_chat, given)):
+        return list(given)
+    raise InputError(
+        f'messages: {shown(given)} is no chat; give messages such as {{"role": "user", "content": "Hello"}}, in a list.'
+    )
+
+
 def _prompt(given: Any, where: str) -> Prompt:
     if isinstance(given, str):
         return _text(given, where)

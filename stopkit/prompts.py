@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stopkit.errors import InputError, one_line
-from stopkit.prompt_kinds import Prompt, as_prompts
+from stopkit.prompt_kinds import Prompt, as_prompts, is_chat
 from stopkit.random import sequence_seeds
 
 
@@ -17,6 +17,14 @@ class WrittenPrompt(NamedTuple):
 
     prompt: Prompt
     where: str
+
+    def said_by_user(self) -> "WrittenPrompt":
+        """The same prompt as a chat: text is what a user says. Raises InputError for token ids."""
+        if isinstance(self.prompt, str):
+            return self._replace(prompt=[{"role": "user", "content": self.prompt}])
+        if not is_chat(self.prompt):
+            raise InputError(f"{self.where}: is token ids, and a chat is text or messages.")
+        return self
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
-"""The engines that come with stopkit, registered as any plug-in registers its own."""
+"""The engines that come with stopkit, registered as any plug-in registers its own.
 
-from stopkit import Engine, hookimpl
+Importing the package loads no torch; the hook imports the files.
+"""
+
+from stopkit import hookimpl
+from stopkit.kinds import Kind
 
 
 @hookimpl
-def stopkit_engines() -> list[type[Engine]]:
+def stopkit_engines() -> list[type[Kind]]:
     """The built-in engines."""
     from stopkit_engines.compiled import CompiledEngine
     from stopkit_engines.eager import EagerEngine

@@ -10,11 +10,13 @@ from pydantic import Field, PrivateAttr
 
 from stopkit.costs import CostModel
 from stopkit.coupling import Coupling
+from stopkit.decode import Generation
 from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.generation import Processor, Request
 from stopkit.prompt_kinds import Prompt
 from stopkit.sampling import Sampling
+from stopkit.spec import load_policy
 from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
 from stopkit_engines.batch.decoding import BatchDecoding
@@ -23,10 +25,13 @@ from stopkit_engines.batch.drafts import DraftSpec
 from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.runner import Runner
-from stopkit_engines.batch.sequences import open_sequences
-from stopkit_engines.batch.steps import Steps
+from stopkit_engines.batch.sequences import BatchSequence, open_sequences
+from stopkit_engines.batch.steps import MakeSteps, Steps
 from stopkit_engines.batch.text import TextStream
+from stopkit_engines.generate.call import Call
+from stopkit_engines.generate.costs import costs_of
 from stopkit_engines.hf import generation_config, loading, rope, timing
+from stopkit_engines.hf.devices import AUTO, DeviceName, require_one_place, resolve_device
 from stopkit_engines.hf.forward import context_length
 from stopkit_engines.hf.packing import is_packed
 from stopkit_engines.hf.recorder import EagerRecorder
@@ -61,7 +66,9 @@ class EagerEngine(Engine, Recorder):
         default="bundled:draft",
         description="what drafts: a model, likewise, or a block with a kind; unset, nothing can be drafted",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="where to run; auto prefers CUDA")
+    device: DeviceName = Field(
+        default=AUTO, description="where to run: what torch takes, such as cpu or cuda:1; auto prefers CUDA"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="weights and activations; auto is the checkpoint's on a GPU, on a CPU bfloat16 where that is fast "
@@ -98,6 +105,19 @@ class EagerEngine(Engine, Recorder):
         engine._models = engine._tried(target, drafting, tokenizer)
         return engine
 
+    @classmethod
+    def assisted(cls, model: Any, draft: Any | None, policy: Any, coupling: str, **call: Any) -> Any:
+        """Serve transformers' `generate` of `model`: see `stopkit.assisted`. `call` are the fields of a `Call`."""
+        asked, chosen = Call(model, **call), load_policy(policy)
+        engine = cls.from_models(model, draft, penalties=False)  # those are among what `generate` has prepared
+        engine._costs = costs_of(model, draft)
+        request = asked.request(chosen, coupling)
+        sequences = asked.sequences(engine._encoded(request.prompts), context_length(model))
+        with torch.inference_mode():
+            decoding = engine._decoding(request, sequences, asked.ends, steps=asked.steps)
+            generation = Generation(chosen, decoding)
+        return asked.answer(generation)
+
     @property
     def models(self) -> Models:
         """The loaded models; the first use loads them."""
@@ -107,7 +127,7 @@ class EagerEngine(Engine, Recorder):
         return self._models
 
     def _load(self) -> Models:
-        device = loading.resolve_device(self.device)
+        device = resolve_device(self.device)
         named = {"target": self.target, "draft": self.draft}
         places = {
             field: loading.locate(name, f"engine.{field}") for field, name in named.items() if isinstance(name, str)
@@ -127,6 +147,7 @@ class EagerEngine(Engine, Recorder):
 
     def _tried(self, target: Any, draft: Any | None, tokenizer: Any | None) -> Models:
         models = {"target": target} | ({} if draft is None else {"draft": draft})
+        require_one_place(models)
         ways = {name: served(model, f"engine.{name}", self.trial) for name, model in models.items()}
         return Models(target, draft, tokenizer, ways)
 
@@ -155,7 +176,7 @@ class EagerEngine(Engine, Recorder):
         return [stream.take() for token in tokens if stream.push([token])]
 
     def start(self, request: Request) -> BatchDecoding:
-        models, device = self.models, self.models.target.device
+        models = self.models
         options = generation_config.sampled(models.target, request.options)
         sequences = open_sequences(
             self._encoded(request.prompts),
@@ -164,9 +185,21 @@ class EagerEngine(Engine, Recorder):
             context_length(models.target),
             lambda prompt, room: [*self._penalties(prompt, room), *request.logits_processor],
         )
+        ends, undone = loading.end_of_sequence(models.target), generation_config.undone(models.target, options)
+        return self._decoding(replace(request, options=options), sequences, ends, undone)
+
+    def _decoding(
+        self,
+        request: Request,
+        sequences: Sequence[BatchSequence],
+        ends: Collection[int],
+        undone: tuple[str, ...] = (),
+        steps: MakeSteps | None = None,
+    ) -> BatchDecoding:
+        models, device = self.models, self.models.target.device
         lengths, rooms = [len(each.prompt) for each in sequences], [each.room for each in sequences]
         most_rows = self._most_rows(lengths, rooms)
-        request = replace(request, options=options, batch_size=min(request.rows, most_rows))
+        request = replace(request, batch_size=min(request.rows, most_rows))
         capacity = max(len(sequence.prompt) + sequence.room for sequence in sequences)
         shape = (models.vocabulary, request.rows, capacity, device)
         return BatchDecoding(
@@ -174,11 +207,11 @@ class EagerEngine(Engine, Recorder):
             sequences,
             target=self._runner("target", *shape),
             draft=self._draft_source(shape),
-            ends=loading.end_of_sequence(models.target),
+            ends=ends,
             costs=self._costs,
             device=device,
-            undone=generation_config.undone(models.target, options),
-            steps=partial(self._steps, request.rows),
+            undone=undone,
+            steps=steps or partial(self._steps, request.rows),
         )
 
     def _penalties(self, prompt: Sequence[int], room: int) -> Sequence[Processor]:

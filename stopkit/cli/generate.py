@@ -21,6 +21,9 @@ REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
 @click.command(cls=Command)
 @click.argument("prompt", required=False)
 @click.option("--prompt-file", type=FILE, help=".jsonl (prompt, messages or token_ids) or .txt.")
+@click.option(
+    "--chat", is_flag=True, help="Take text for what a user says, and let the model's template ask for an answer."
+)
 @click.option("--policy", metavar="POLICY", help=POLICY_HELP)
 @click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
 @sampling_options
@@ -37,6 +40,7 @@ REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
 def generate(
     prompt: str | None,
     prompt_file: Path | None,
+    chat: bool,
     policy: str | None,
     config: Path | None,
     batch_size: int,
@@ -55,6 +59,8 @@ def generate(
     what the policy carries over.
     """
     prompts = prompts_from(prompt, prompt_file)
+    if chat:
+        prompts = [written.said_by_user() for written in prompts]
     chosen = load(config, options, policy=policy)
 
     from stopkit import state_file

@@ -26,7 +26,7 @@ MODEL_OPTIONS = (
     click.option("--target", metavar="MODEL", help="Model whose output is wanted: a folder, a hub id, bundled:target."),
     click.option("--draft", metavar="MODEL", help="Model that drafts for it, with the same tokenizer."),
     click.option("--engine", metavar="KIND", help="Engine to run on; `stopkit engines` lists them."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to run; auto prefers CUDA."),
+    click.option("--device", metavar="DEVICE", help="Where to run, such as cpu or cuda:1; auto prefers CUDA."),
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),

@@ -1,6 +1,7 @@
 """`stopkit generate`: what `Engine.generate` gives, shown and saved, whatever happens on the way."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -196,3 +197,31 @@ def test_interrupted_it_keeps_what_is_complete(
     assert [row["finish_reason"] for row in rows][:1] == ["length"]
     assert 1 < len(rows) <= 3
     assert all(row["text"] in done.stdout for row in rows)
+
+
+def test_chat_asks_through_the_template(
+    run: Run, models: list[str], pair: Path, tokenizer: Any, tmp_path: Path, prompt_file: Path
+) -> None:
+    refused = run("generate", "add", *models, "--chat")
+    assert refused.exit_code == 2
+    assert "PROMPT: is chat messages, and the target's tokenizer has no chat template" in refused.stderr
+
+    target = tmp_path / "target"
+    shutil.copytree(pair / "target", target)
+    (target / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}def "
+    )
+    options = ("--target", target, "--draft", models[3], *REPEATABLE, "--max-new-tokens", 6, "--temperature", 0)
+    done = run("generate", "add", *options, "--chat")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == run("generate", "user: add\ndef ", *options).stdout
+    assert done.stdout != run("generate", "add", *options).stdout
+
+    prompt_file.write_text('{"prompt": "add"}\n{"messages": [{"role": "user", "content": "add"}]}\n')
+    rows = json.loads(run("generate", "--prompt-file", prompt_file, *options, "--chat", "--json", "-").stdout)["rows"]
+    assert [row["prompt"] for row in rows] == [[{"role": "user", "content": "add"}]] * 2
+    assert [row["text"] for row in rows] == [done.stdout.removesuffix("\n")] * 2
+    prompt_file.write_text('{"token_ids": [1, 2]}\n')
+    refused = run("generate", "--prompt-file", prompt_file, *options, "--chat")
+    assert refused.exit_code == 2
+    assert "prompts.jsonl:1: is token ids, and a chat is text or messages" in refused.stderr

@@ -81,9 +81,9 @@ def test_reading_a_prompt_is_no_draft_step() -> None:
     generation = engine.begin([list(range(30))], "static:length=4", max_new_tokens=30, temperature=0)
     generation.step()
     known = generation.controller.costs
-    assert (known._draft[0], known._line[0] + known._empty[0]) == (0, 0)
+    assert (known._first[0], known._line[0] + known._empty[0]) == (0, 0)
     generation.step()
-    assert known._draft[0] > 0
+    assert known._first[0] > 0
 
 
 def test_a_draft_is_asked_up_to_its_own_context_and_no_further() -> None:

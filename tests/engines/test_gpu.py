@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+import stopkit
 from stopkit.plugins import registry
 from tests.engines.conftest import POLICIES, PROMPTS
 from tests.engines.models import noisy_copy, random_model
@@ -69,3 +70,16 @@ def test_a_recording_in_half_precision(dtype: torch.dtype) -> None:
     assert all(rollouts.columns["accepted"].any() for rollouts in found)
     assert min(engine.timings(4).verify) > 0
     assert engine.identity().target["dtype"] == str(dtype).removeprefix("torch.")
+
+
+@pytest.mark.parametrize("where", ["cuda", "cpu"])
+def test_generate_with_stopkit_is_generate(where: str) -> None:
+    target = random_model()
+    draft = noisy_copy(target).to("cuda")
+    target = target.to("cuda")
+    ids = torch.tensor([[0, 0, 5, 6, 7], [1, 2, 3, 4, 5]], device=where)
+    options: dict[str, Any] = {"attention_mask": (ids != 0).long(), "max_new_tokens": 16, "repetition_penalty": 1.3}
+    plain = target.generate(ids, **options, do_sample=False)
+    ours = target.generate(ids, **options, do_sample=False, custom_generate=stopkit.assisted, draft_model=draft)
+    assert ours.device == plain.device
+    assert torch.equal(ours, plain)

@@ -172,6 +172,31 @@ def test_chat_messages_go_through_the_template(tokenizer: PreTrainedTokenizerFas
     assert encode(going_on, 0, tokenizer, 40, 96) == [1, 2, 5, 3, 7 + 4]
 
 
+def test_chat_is_what_generate_makes_of_messages(engine: Engine) -> None:
+    chats = [[{"role": "user", "content": "w1"}], [{"role": "user", "content": "w2 w3"}]]
+    options: dict[str, Any] = {"policy": "static", "max_new_tokens": 4, "temperature": 0}
+    wanted = engine.generate(chats, **options).tokens
+    assert engine.chat(chats, **options).tokens == wanted
+    assert engine.chat(tuple(chats), **options).tokens == wanted
+    assert engine.chat(chats[0], **options).tokens == wanted[:1]
+
+
+@pytest.mark.parametrize(
+    "said", ["w1", [], None, ["w1"], [1, 2], [{"content": "w1"}], {"role": "user"}, [[]]], ids=repr
+)
+def test_what_is_no_chat_is_refused(engine: Engine, said: Any) -> None:
+    with pytest.raises(InputError, match=r"^messages: .* is no chat; give messages such as"):
+        engine.chat(said, "static")
+
+
+def test_a_chat_without_a_template_is_refused(engine: Engine) -> None:
+    plain = PreTrainedTokenizerFast(tokenizer_object=engine.models.tokenizer.backend_tokenizer)  # type: ignore[attr-defined]
+    target = engine.models.target  # type: ignore[attr-defined]
+    without = registry().engine("eager").from_models(target, target, plain)
+    with pytest.raises(InputError, match="the target's tokenizer has no chat template; give text"):
+        without.chat([{"role": "user", "content": "w1"}], "static")
+
+
 def test_a_rendered_template_gets_no_second_beginning(tokenizer: PreTrainedTokenizerFast) -> None:
     assert encode("w1", 0, tokenizer, 40, 96) == [1, 5]
     assert encode("<s> w1", 0, tokenizer, 40, 96) == [1, 5]

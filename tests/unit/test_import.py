@@ -26,7 +26,9 @@ def test_all_is_sorted_and_complete() -> None:
 
 def test_the_names_that_users_rely_on() -> None:
     promised = "StoppingPolicy ThresholdPolicy ScalarPolicy Signals Drawn RoundContext RoundOutcome DraftController"
-    assert {*promised.split(), "hookimpl", "load_policy", "load_engine", "load_config"} <= set(stopkit.__all__)
+    assert {*promised.split(), "hookimpl", "load_policy", "load_engine", "load_config", "assisted", "wrap"} <= set(
+        stopkit.__all__
+    )
 
 
 def test_an_unknown_name() -> None:

@@ -255,7 +255,11 @@ class BatchDecoding(Decoding):
         return self._left
 
     def _process(self, first: Tensor, logits: Tensor) -> Tensor:
-        """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens."""
+        """Run the request's logits processors; column c of row b [B, C, V] follows that row's `first[b] + c` tokens.
+
+        They are shown float32 or wider, as in transformers: in half precision a small penalty could be lost.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         processed = logits.clone()
         for row, start in enumerate(first.tolist()):
             for column in range(logits.shape[1]):

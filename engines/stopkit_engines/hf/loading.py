@@ -23,15 +23,6 @@ HALF = (torch.bfloat16, torch.float16)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a device, else the CPU; asking for CUDA without one is an error."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("engine.device: cuda was asked for and torch finds no CUDA device; use cpu or auto.")
-    return torch.device(name)
-
-
 def load_model(place: str, device: torch.device, dtype: str, packed: bool, where: str) -> Any:
     """The causal language model at a place that `locate` gave, in evaluation mode; `where` is named in errors.
 

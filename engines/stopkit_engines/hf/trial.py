@@ -83,7 +83,15 @@ def plan_for(model: Any) -> Plan | None:
 
 def _identity(model: Any) -> tuple[Any, ...]:
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-    return type(model), config, getattr(model.config, "_attn_implementation", None), model.dtype, model.device.type
+    parts = frozenset(map(type, model.modules())) if hasattr(model, "modules") else None  # quantised layers are others
+    return (
+        type(model),
+        parts,
+        config,
+        getattr(model.config, "_attn_implementation", None),
+        model.dtype,
+        model.device.type,
+    )
 
 
 @torch.inference_mode()
