@@ -17,7 +17,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 bench: $(VENV)/.installed  ## Engines, policies and transformers' own generate side by side
 	$(BIN)/stopkit bench --json benchmarks/results/bench.json --plot benchmarks/results/bench.svg --force
 
-demo: $(VENV)/.installed  ## Watch three policies run on the bundled pair
+demo: $(VENV)/.installed  ## Watch four policies run on the bundled pair
 	$(BIN)/stopkit demo
 
 test: $(VENV)/.installed-dev  ## Every test

@@ -26,7 +26,7 @@ from stopkit.tables import COMPARISON, table
 PICTURE = Path(__file__).parent / "assets" / "demo.svg"
 WIDTH = 122
 PROMPT_LINES = 4
-POLICY = "adaedl"
+POLICY = "goodput"
 TOKENS = 96
 WEB_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """A picture that fetches nothing falls back to the reader's own monospaced font."""
@@ -35,7 +35,7 @@ WEB_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 def draw(result: dict[str, Any], console: Console) -> None:
     """What the demo prints, on `console`."""
     console.print("$ make demo\n", style="bold")
-    console.print(table(result["rows"], COMPARISON, sections="temperature"))
+    console.print(table(result["rows"], COMPARISON, "temperature"))
     console.print(f"\n{caption(result)}\n", style="dim")
     draw_completion(console)
 
@@ -55,7 +55,7 @@ def draw_completion(console: Console) -> None:
     quiet()
     engine = load_config().engine
     stream = OriginStream(engine.token_texts)
-    prompt = held_out(1)[0].text
+    prompt = str(held_out(1)[0].prompt)
     pieces: list[Piece] = []
     engine.generate(prompt, POLICY, temperature=0, max_new_tokens=TOKENS, on_piece=pieces.append)
     console.print(f"── {POLICY}, temperature 0", style="dim")
