@@ -1,5 +1,6 @@
 """Small models with random weights, of several architectures."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 def random_model(architecture: str = "llama", seed: int = 0, sharpness: float = 8.0, **options: Any) -> Any:
     """A model whose logits are `sharpness` times larger than at initialisation, so that they prefer some tokens."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[architecture], **options).eval()
+    model = AutoModelForCausalLM.from_config(deepcopy(CONFIGS[architecture]), **options).eval()
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(sharpness)
     return model
@@ -36,7 +37,7 @@ def random_model(architecture: str = "llama", seed: int = 0, sharpness: float = 
 def noisy_copy(model: Any, seed: int = 1, noise: float = 0.02) -> Any:
     """A draft that agrees with `model` often but not always."""
     torch.manual_seed(seed)
-    copy = type(model)(model.config).to(model.dtype).eval()
+    copy = type(model)(deepcopy(model.config)).to(model.dtype).eval()
     copy.load_state_dict(model.state_dict())
     with torch.no_grad():
         for parameter in copy.parameters():
