@@ -116,7 +116,8 @@ def test_every_policy_meets_the_same_seeds(run: Run, arguments: list[object], tm
     assert len({row["tokens"] for row in greedy}) == 1
     again = json.loads(run(*arguments, "--temperature", 0, "--repeats", 1, "--json", "-").stdout)["rows"]
     counts = ("tokens", "rounds", "drafted", "accepted", "draft_forwards", "target_forwards")
-    assert [[row[key] for key in counts] for row in greedy] == [[row[key] for key in counts] for row in again]
+    first, second = ({row["policy"]: [row[key] for key in counts] for row in rows} for rows in (greedy, again))
+    assert first == second  # whichever was the faster
 
 
 def test_without_policies_it_takes_the_config_s_or_four(run: Run, models: list[str], tmp_path: Path) -> None:
