@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from stopkit_engines.graphs.capture import SHAPES
+from stopkit_engines.graphs.capture import ONE_ROW, ONE_TOKEN
 from tests.docs.pages import ROOT
 from tests.engines.models import random_model
 
@@ -79,7 +79,7 @@ def test_what_is_replayed_is_the_graph_of_ordinary_steps(gpu_check: ModuleType) 
     """The trial of a target runs single tokens, too."""
     from gpu.speed import last_replay
 
-    graphs = {shape: SimpleNamespace(last=shape.name) for shape in SHAPES[:2]}
+    graphs = {shape: SimpleNamespace(last=shape.name) for shape in (ONE_TOKEN, ONE_ROW)}
     engine = SimpleNamespace(_graphs={("draft", True): graphs, ("target", True): graphs})
     assert last_replay(engine, "draft") == "one token"
     assert last_replay(engine, "target") == "one row"

@@ -119,5 +119,5 @@ def test_graphs_say_what_the_eager_engine_says(kept: Path, caplog: pytest.LogCap
                 assert said.stats.drafted == wanted.stats.drafted
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
     compiled = [record for record in caplog.records if record.getMessage().startswith("Compiled in")]
-    assert len(compiled) == 4  # models and steps, for a row and for rows; afterwards they are found
-    assert sorted(file.suffix for file in kept.iterdir()) == [".pt2"] * 12
+    assert len(compiled) == 6  # models and steps, for a row and for rows, and two policies; afterwards they are found
+    assert sorted(file.suffix for file in kept.iterdir()) == [".pt2"] * 16
