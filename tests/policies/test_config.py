@@ -132,7 +132,6 @@ WRONG = [
     ({"kind": "per_position", "policies": {"2": {"kind": "static", "length": -1}}}, "policy.policies.2.length: input "),
     ({"kind": "first_of", "policies": []}, "policy.policies: "),
     ({"kind": "per_position", "policies": {}}, "policy.policies: "),
-    ({"kind": "batch_table", "table": {"1": 5000}}, "policy.table.1"),
 ]
 
 
