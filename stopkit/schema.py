@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,16 +135,22 @@ def _fields(schema: Schema, defs: Mapping[str, Schema], prefix: str) -> Iterator
         nested = next((defs[ref] for ref in _references(node) if ref in defs and ref not in NESTED), None)
         is_block = nested is not None and "properties" in nested
         default = "" if name in required or is_block else _written(node.get("default"))
-        parts = [node, *node.get("anyOf", [])]
+        parts = [node, *_choices(node)]
         bounds = [form.format(part[key]) for part in parts for key, form in BOUNDS.items() if key in part]
-        kind = " or ".join(dict.fromkeys(_type(part) for part in node.get("anyOf", [node])))
+        kind = " or ".join(dict.fromkeys(_type(part) for part in _choices(node) or [node]))
         yield Field(prefix + name, kind, default, ", ".join(bounds), node.get("description", ""))
         if nested is not None and is_block:
             yield from _fields(nested, defs, f"{prefix}{name}.")
 
 
 def _references(node: Schema) -> Iterable[str]:
-    return (_name(part) for part in (node, *node.get("anyOf", [])) if "$ref" in part)
+    return (_name(part) for part in (node, *_choices(node)) if "$ref" in part)
+
+
+def _choices(node: Schema) -> Sequence[Schema]:
+    """The schemas that a value may follow instead of one, if there are several."""
+    choices: Sequence[Schema] = node.get("anyOf", node.get("oneOf", []))
+    return choices
 
 
 def _name(node: Schema) -> str:
@@ -157,8 +163,8 @@ def _type(node: Schema) -> str:
         return " | ".join(map(str, node["enum"]))
     if "$ref" in node:
         return NESTED.get(_name(node), "table")
-    if "anyOf" in node:
-        return " or ".join(dict.fromkeys(map(_type, node["anyOf"])))
+    if choices := _choices(node):
+        return " or ".join(dict.fromkeys(map(_type, choices)))
     name = TYPES.get(node.get("type", "any"), node.get("type", "any"))
     inner = node.get("items", node.get("additionalProperties"))
     return f"{name} of {_type(inner)}" if isinstance(inner, dict) else str(name)

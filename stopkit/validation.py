@@ -12,8 +12,6 @@ from stopkit.errors import InputError, one_line, shown
 Model = TypeVar("Model", bound=BaseModel)
 HERE = "\ue000"
 """Stands for the place of a nested block, which only the block around it knows."""
-KEY = "[key]"
-"""Where pydantic means the key of a map and not its value."""
 NESTED = "nested"
 """Type of a pydantic error whose lines are finished but for `HERE`."""
 
@@ -49,7 +47,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
-    path = ".".join(filter(None, [where, *(str(step) for step in details["loc"] if step != KEY)]))
+    path = ".".join(filter(None, [where, *(str(step) for step in details["loc"] if not _is_note(step))]))
     if details["type"] == NESTED:
         return details["msg"].replace(HERE, path)
     if details["type"] == "extra_forbidden":
@@ -62,6 +60,11 @@ def _line(cls: type[BaseModel], details: ErrorDetails, where: str) -> str:
         return f"{path}: this field is required."
     got = f"; got {shown(details['input'])}" if details["loc"] else ""  # a whole table would only repeat the config
     return f"{path}: {message[0].lower() + message[1:]}{got}."
+
+
+def _is_note(step: str | int) -> bool:
+    """Whether a step says what was read, as `[key]` that a key was, and is no part of the place."""
+    return str(step).startswith("[")
 
 
 def _follows(details: ErrorDetails, errors: Iterable[ErrorDetails]) -> bool:

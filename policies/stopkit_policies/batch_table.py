@@ -12,10 +12,10 @@ up to 64 and none above. The context length as a second key is one of the propos
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 from torch import Tensor
 
 from stopkit import RoundContext, State, StoppingPolicy
@@ -26,6 +26,16 @@ Length = Annotated[int, Field(ge=0, le=1024)]
 Entry = int | Mapping[int, int]
 
 
+def _form(entry: Any) -> str:
+    return "[table]" if isinstance(entry, Mapping) else "[length]"  # in brackets, as what is no step of a place
+
+
+LengthOrTable = Annotated[
+    Annotated[Length, Tag("[length]")] | Annotated[Mapping[Tokens, Length], Tag("[table]")], Discriminator(_form)
+]
+"""One of the two by its form, so that a mistake has one line."""
+
+
 class BatchTable(StoppingPolicy):
     """A draft length by batch size, and by context length."""
 
@@ -33,7 +43,7 @@ class BatchTable(StoppingPolicy):
     formula: ClassVar[str] = "cap = table[batch size], or table[batch size][context length]"
     source: ClassVar[str] = "vLLM, TensorRT-LLM"
 
-    table: Mapping[BatchSize, Length | Mapping[Tokens, Length]] = Field(
+    table: Mapping[BatchSize, LengthOrTable] = Field(
         default={1: 3, 17: 2, 65: 0},
         description="the batch size (≥ 1) from which on a length (0 … 1024) holds, or a table of lengths by the tokens "
         "(≥ 0) so far from which on each holds; none is drafted below the first",

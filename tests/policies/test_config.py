@@ -132,6 +132,9 @@ WRONG = [
     ({"kind": "per_position", "policies": {"2": {"kind": "static", "length": -1}}}, "policy.policies.2.length: input "),
     ({"kind": "first_of", "policies": []}, "policy.policies: "),
     ({"kind": "per_position", "policies": {}}, "policy.policies: "),
+    ({"kind": "batch_table", "table": {"1": 5000}}, "policy.table.1: input should be less than or equal to 1024; got "),
+    ({"kind": "batch_table", "table": {"1": {"5": 5000}}}, "policy.table.1.5: input should be less than or equal to"),
+    ({"kind": "batch_table", "table": {"1": "x"}}, "policy.table.1: input should be a valid integer"),
 ]
 
 
