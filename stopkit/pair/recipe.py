@@ -35,7 +35,7 @@ class Schedule(BaseModel):
     learning_rate: float = Field(default=0.01, gt=0, description="peak learning rate; linear warm-up and decay to zero")
     warmup: float = Field(default=0.02, ge=0, lt=1, description="share of the run spent warming up")
     seed: int = Field(default=0, ge=0, description="seed of initialisation and batches")
-    compile: bool = Field(default=False, description="torch.compile the forward; needs a C++ compiler")
+    compile: bool = Field(default=False, description="torch.compile the loss; needs a C++ compiler")
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the run that is behind us, from 0 to 1."""

@@ -79,7 +79,7 @@ def train(
     progress = Progress(0, 0.0, 0, math.nan, math.nan)
     if resume and (checkpoint / "progress.json").is_file():
         progress = _load_checkpoint(checkpoint, model, optimizers)
-    forward = torch.compile(model) if schedule.compile else model
+    losing = torch.compile(lessons.loss) if schedule.compile else lessons.loss
     began = last_report = time.monotonic() - progress.seconds
     step, running = progress.step, progress.loss
 
@@ -87,7 +87,7 @@ def train(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(share)
-        loss = _step(forward, lessons, lessons.batch(step), schedule.micro_batch)
+        loss = _step(model, losing, lessons.batch(step), schedule.micro_batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -122,11 +122,11 @@ def spread_windows(tokens: Tensor, context: int, most: int) -> Tensor:
     return windows[:: max(1, len(windows) // most)][:most]
 
 
-def _step(model: Any, lessons: Lessons, batch: tuple[Tensor, ...], micro_batch: int) -> float:
+def _step(model: Any, losing: Callable[..., Tensor], batch: tuple[Tensor, ...], micro_batch: int) -> float:
     total = 0.0
     for part in zip(*(torch.split(each, micro_batch) for each in batch), strict=True):
         with half_precision():
-            loss = lessons.loss(model, *part) * len(part[0]) / len(batch[0])
+            loss = losing(model, *part) * len(part[0]) / len(batch[0])
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total
