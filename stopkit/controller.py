@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from stopkit.block import Block, WholeStep, admitted, decision, extended, kept
 from stopkit.costs import CostModel, FixedCosts, RoundTime
 from stopkit.errors import InputError, PolicyError, line_in
 from stopkit.kinds import distribution_of
@@ -39,7 +40,6 @@ class _Round:
 
     context: RoundContext
     active: Tensor
-    cap: Tensor
     signals: list[Signals] = field(default_factory=list)
     drawn: list[Drawn] = field(default_factory=list)
 
@@ -64,7 +64,8 @@ class DraftController:
         verbs: Verbs | None = None,
     ) -> None:
         self.policy = policy
-        self._verbs = verbs or policy
+        self.verbs = verbs or policy
+        """What is called where the policy decides or learns."""
         self.device = torch.device(device)
         self.costs = costs if isinstance(costs, CostModel) else CostModel(costs)
         """What is known of the costs."""
@@ -89,6 +90,16 @@ class DraftController:
         """What the policy remembers; its rows are those of the batch."""
         return self._roster.state
 
+    @property
+    def live(self) -> Tensor:
+        """[B] bool, the rows that draft on."""
+        return self.block.live
+
+    @property
+    def drafted(self) -> Tensor:
+        """[B] long, the tokens in each row's block."""
+        return self.block.drafted
+
     # A round.
 
     def context(self, limit: Tensor | int, active: Tensor | None = None, **told: Tensor | None) -> RoundContext:
@@ -109,13 +120,12 @@ class DraftController:
         named = ("active", "limit", "last_token", "length", "entropy")
         shown = replace(context, **{name: getattr(context, name).clone() for name in named})
         self._alone = len(self.ids) == 1 and bool(context.active)
-        self.drafted = torch.zeros_like(context.limit)
         with self._verb("plan"):
-            cap, state = self._verbs.plan(self.state, shown)
-            cap = torch.minimum(self._decision(cap, torch.long), context.limit)
+            cap, state = self.verbs.plan(self.state, shown)
+            cap = torch.minimum(decision(cap, torch.long, context.limit), context.limit)
             self._keep(state, self._those(context.active))
-        self._current = _Round(shown, context.active, cap)
-        return self._go_on(cap > 0)
+        self._current = _Round(shown, context.active)
+        return self._go_on(Block(cap > 0, torch.zeros_like(cap), cap))
 
     def admit(self, signals: Signals | Tensor, usable: Tensor | None = None) -> bool:
         """Decide on the next position of every live row; whether any row is to draw its token.
@@ -125,25 +135,30 @@ class DraftController:
         if isinstance(signals, Tensor):
             q = signals
             signals = compute(self.policy.required_signals, lambda: q, q.log())
-        asked = self.live if usable is None else self.live & usable
+        now = self._round
         with self._verb("admit"):
-            admitted, state = self._verbs.admit(self.state, self.drafted.clone(), signals)
-            admitted = self._decision(admitted, torch.bool)
-            self._keep(state, asked)
-        self._round.signals.append(signals)
-        return self._go_on(asked & admitted)
+            block, self._roster.state = admitted(self.verbs, self.state, self.block, signals, usable)
+        now.signals.append(signals)
+        return self._go_on(block)
 
     def extend(self, drawn: Drawn, more: Tensor | None = None) -> bool:
         """Record the drawn tokens of the live rows; whether any row drafts on. Rows where `more` is false do not."""
         now = self._round
         with self._verb("extend"):
-            extended, state = self._verbs.extend(self.state, self.drafted.clone(), now.signals[-1], drawn)
-            extended = self._decision(extended, torch.bool)
-            self._keep(state, self._those(self.live))
+            block, self._roster.state = extended(
+                self.verbs, self.state, self.block, now.signals[-1], drawn, more, self._alone
+            )
         now.drawn.append(drawn)
-        self.drafted = self.drafted + self.live
-        live = self.live & extended & (self.drafted < now.cap)
-        return self._go_on(live if more is None else live & more)
+        return self._go_on(block)
+
+    def take(self, step: WholeStep) -> bool:
+        """Take over a draft step in which the verbs were called already; whether any row drafts on."""
+        now = self._round
+        now.signals.append(step.signals)
+        if step.drew:
+            now.drawn.append(step.drawn)
+        self.block, self._roster.state = step.block, step.state
+        return step.goes_on
 
     def learn(
         self,
@@ -183,7 +198,7 @@ class DraftController:
             if judged:
                 sequence.count_block(*block)
         with self._verb("learn"):
-            self._keep(self._verbs.learn(self.state, outcome), self._those(active) if took_part is None else active)
+            self._keep(self.verbs.learn(self.state, outcome), self._those(active) if took_part is None else active)
         self._current, self._reads_anew = None, False
 
     # Between rounds.
@@ -237,10 +252,9 @@ class DraftController:
         """Other sequences are in the rows: no round is under way, and the next one will have prompts to read."""
         self._current = None
         self._reads_anew = True
-        self.drafted = torch.zeros(len(self.ids), dtype=torch.long, device=self.device)
-        """[B] long, the tokens in each row's block."""
-        self.live = self.drafted > 0
-        """[B] bool, the rows that draft on."""
+        nothing = torch.zeros(len(self.ids), dtype=torch.long, device=self.device)
+        self.block = Block(nothing > 0, nothing, nothing)
+        """What is being drafted."""
 
     def _fresh(self, count: int) -> State:
         with self._verb("init"):
@@ -263,31 +277,20 @@ class DraftController:
         return self.costs.round_seconds(steps, longest, seconds.whole)
 
     def _keep(self, state: State, rows: Tensor | None) -> None:
-        """Take over the new state of `rows`, None for all; others were shown values without meaning and keep theirs."""
-        old = self.state
-        if state is not old:
-            self._roster.state = state.instead_of(old) if rows is None else state.where(rows, old)
+        self._roster.state = kept(state, self.state, rows)
 
     def _those(self, rows: Tensor) -> Tensor | None:
         """`rows`, or None if they are all: a sequence by itself takes part in all that it is asked."""
         return None if self._alone else rows
 
-    def _go_on(self, live: Tensor) -> bool:
-        self.live = live
-        return bool(live.any())
+    def _go_on(self, block: Block) -> bool:
+        self.block = block
+        return bool(block.live.any())
 
     def _verb(self, name: str) -> "_Verb":
         if self._times_itself and name in ("admit", "extend"):
             self.stopwatch.lap(SPENT_BEFORE[name])
         return _Verb(self.policy, name, self.stopwatch)
-
-    def _decision(self, value: Tensor, dtype: torch.dtype) -> Tensor:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"returned {type(value).__name__} as its decision, not a tensor over the rows")
-        if value.dtype != dtype or value.shape != self.drafted.shape or value.device != self.drafted.device:
-            got, wanted = _form(value, value.dtype), _form(self.drafted, dtype)
-            raise TypeError(f"returned a decision of {got}; it must be {wanted}")
-        return value
 
 
 class _Verb(Phase):
@@ -313,10 +316,6 @@ def _require_possible(active: list[int], drafted: list[int], verified: list[int]
                 f"learn: row {row} drafted {drafted[row]} tokens, so {verified[row]} cannot have been verified and "
                 f"{accepted[row]} accepted."
             )
-
-
-def _form(tensor: Tensor, dtype: torch.dtype) -> str:
-    return f"{dtype} {list(tensor.shape)} on {tensor.device}"
 
 
 def _place(policy: StoppingPolicy, verb: str, error: Exception) -> str:

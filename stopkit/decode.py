@@ -55,6 +55,9 @@ class Generation:
         controller.seat(decoding.seated)
         drafting = controller.plan(decoding.context())
         while drafting:
+            if whole := decoding.step(controller.verbs, controller.state, controller.block):
+                drafting = controller.take(whole)
+                continue
             signals, usable = decoding.propose(controller.live, controller.drafted)
             if drafting := controller.admit(signals, usable):
                 drawn, more = decoding.commit(controller.live, controller.drafted)

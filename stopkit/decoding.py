@@ -7,11 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stopkit.block import Block, WholeStep
 from stopkit.controller import DraftController
 from stopkit.costs import CostModel, RoundTime
 from stopkit.generation import GenerationResult
-from stopkit.policy import Drawn, RoundContext
+from stopkit.policy import Drawn, RoundContext, Verbs
 from stopkit.signals import Signals
+from stopkit.state import State
 from stopkit.statistics import Stopwatch
 
 
@@ -74,6 +76,13 @@ class Decoding(ABC):
     @abstractmethod
     def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
         """Draw the next token of the rows in `live` from the proposed distribution; they are in the block for good."""
+
+    def step(self, verbs: Verbs, state: State, block: Block) -> WholeStep | None:
+        """All of a draft step, `propose`, `admit`, `commit` and `extend`, by one call where the engine has one for it.
+
+        None asks for the parts. Nothing has been drawn or counted then.
+        """
+        return None
 
     @abstractmethod
     def verify(self, drafted: Tensor) -> Verification:

@@ -109,12 +109,20 @@ class SeededRandomSource(UniformSource):
         self._seated[row] = self._draws
 
     def uniform(self, rows: Tensor) -> Tensor:
+        u = self.ahead()
+        self.use(rows)
+        return u
+
+    def ahead(self) -> Tensor:
+        """The uniform that each row draws by next, [B, 1] float64 below 1; it is used up by `use`."""
         if self._draws - min(self._seated) == self._uniforms.shape[1]:
             self._read_ahead(max(256, self._uniforms.shape[1]))
         self._draws += 1
-        u = self._uniforms.gather(1, self._next)
+        return self._uniforms.gather(1, self._next)
+
+    def use(self, rows: Tensor) -> None:
+        """Let `rows` (bool [B]) have drawn by what is `ahead`."""
         self._next = self._next + rows.unsqueeze(1)
-        return u
 
     def _read_ahead(self, count: int) -> None:
         fresh = [self._fresh(row, count) for row in range(len(self._generators))]

@@ -149,8 +149,7 @@ def _references(node: Schema) -> Iterable[str]:
 
 def _choices(node: Schema) -> Sequence[Schema]:
     """The schemas that a value may follow instead of one, if there are several."""
-    choices: Sequence[Schema] = node.get("anyOf", node.get("oneOf", []))
-    return choices
+    return [*node.get("anyOf", ()), *node.get("oneOf", ())]
 
 
 def _name(node: Schema) -> str:

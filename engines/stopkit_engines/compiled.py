@@ -22,11 +22,12 @@ from stopkit_engines.eager import EagerEngine
 from stopkit_engines.graphs import artefacts, cuda
 from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
 from stopkit_engines.graphs.capture import Shape, wanted
+from stopkit_engines.graphs.draft_step import StepGraph, wanted_draft_step
+from stopkit_engines.graphs.graph_steps import GraphSteps
 from stopkit_engines.graphs.model import GraphModel
-from stopkit_engines.graphs.steps import GraphSteps, asked_for, can_run, wanted_steps
-from stopkit_engines.graphs.trees import form, leaves
-from stopkit_engines.graphs.verbs import GraphVerbs, graphs_of
-from stopkit_engines.hf import loading
+from stopkit_engines.graphs.steps import Asked, asked_for, can_run, computed, wanted_steps
+from stopkit_engines.graphs.verbs import GraphVerbs, wanted_verbs
+from stopkit_engines.hf import generation_config, loading
 from stopkit_engines.hf.cache import Stored
 from stopkit_engines.hf.expected import Differs, Expected
 from stopkit_engines.hf.trial import Way, plan_for, require_equal
@@ -46,7 +47,9 @@ class Backend(NamedTuple):
     is_ready: Callable[[Wanted], bool] = lambda wanted: True
     """Whether one needs no preparing."""
     of_verbs: bool = False
-    """Whether a policy's verbs are worth graphs."""
+    """Whether a policy's verbs are worth graphs of their own, for one row."""
+    one_row: bool = False
+    """Whether a draft step with verbs in it has to be of one row."""
     in_rooms: bool = False
     """Whether caches have to stay where they are."""
 
@@ -57,7 +60,9 @@ def nothing(several: Sequence[Wanted]) -> None:
 
 PLAIN = Backend(nothing, attrgetter("plain"))
 BACKENDS = {
-    "cpu": Backend(artefacts.prepare, artefacts.load, lambda wanted: wanted.file.is_file(), of_verbs=True),
+    "cpu": Backend(
+        artefacts.prepare, artefacts.load, lambda wanted: wanted.file.is_file(), of_verbs=True, one_row=True
+    ),
     "cuda": Backend(nothing, cuda.captured, in_rooms=True),
 }
 """By torch's names of devices; elsewhere functions run as they are."""
@@ -138,29 +143,46 @@ class CompiledEngine(EagerEngine):
         plain = super()._steps(rows, sampling, coupling, signals)
         if not isinstance(coupling, Maximal) or not isinstance(coupling.random, UniformSource) or not can_run(sampling):
             return plain
-        ends = len(loading.end_of_sequence(self.models.target))
-        asked = asked_for(sampling, signals, self.models.vocabulary, ends, self.models.target.dtype, rows)
+        asked = self._asked(sampling, computed(signals), self.models.target.dtype, rows)
         graphs = self._made(asked, "what surrounds forwards", lambda: self._compiled(wanted_steps(asked)))
         device = self.models.target.device
         return GraphSteps(graphs, asked.dtype, sampling, signals, coupling.random, device) if graphs else plain
 
-    def verbs(self, policy: StoppingPolicy, request: Request) -> Verbs:
-        if request.rows > 1 or not self._backend.of_verbs:
-            return policy
-        signals = self._signals_of_one_step(request)
-        key = (policy.kind, policy.model_dump_json(), tuple(map(form, leaves(signals))))
-        graphs = self._made(key, f"policy {policy.kind!r}", lambda: graphs_of(policy, signals, self._compiled))
-        return GraphVerbs(policy, graphs)
+    def _asked(self, sampling: Sampling, signals: Collection[str], dtype: torch.dtype, rows: int) -> Asked:
+        ends = len(loading.end_of_sequence(self.models.target))
+        return asked_for(sampling, signals, self.models.vocabulary, ends, dtype, rows)
 
-    def _signals_of_one_step(self, request: Request) -> Signals:
-        """In form, for one sequence."""
+    def verbs(self, policy: StoppingPolicy, request: Request) -> Verbs:
+        if request.rows > 1 and self._backend.one_row:
+            return policy
+        sampling = generation_config.sampled(self.models.target, request.options)
         draft = self.models.draft
-        model = self.models.target if draft is None else draft
-        dtype, device = torch.float32 if draft is None else draft.dtype, self.models.target.device
-        logits = torch.zeros(1, self.models.vocabulary, dtype=dtype, device=device)
-        hidden = logits.new_zeros(1, model.config.get_text_config().hidden_size)
-        steps = Steps(request.options, Maximal(SuppliedUniforms()), request.signals)
-        return steps.propose(logits, torch.ones(1, dtype=torch.bool, device=device), hidden).signals
+        dtype = torch.float32 if draft is None else draft.dtype
+        asked = self._asked(sampling, request.signals, dtype, request.rows)
+        by_graph = bool(self._graphs.get(("draft", request.rows == 1)))  # known once a decoding has been started
+        whole = by_graph and can_run(sampling) and not request.logits_processor
+        key = (policy.kind, policy.model_dump_json(), asked, whole)
+        made = self._made(key, f"policy {policy.kind!r}", lambda: self._verbs_of(policy, asked, whole))
+        verbs: Verbs = made.get("verbs", policy)
+        return verbs
+
+    def _verbs_of(self, policy: StoppingPolicy, asked: Asked, whole: bool) -> Mapping[str, Verbs]:
+        """The verbs, with `whole` draft steps. Raises CannotCompile."""
+        signals = self._signals_of_one_step(asked)
+        verbs = wanted_verbs(policy, signals) if asked.one_row and self._backend.of_verbs else {}
+        steps = [wanted_draft_step(self.models.draft, asked, policy, signals)] if whole else []
+        self._prepare(*(each.wanted for each in verbs.values()), *steps)
+        graphs = {name: (self._graph(each.wanted), each) for name, each in verbs.items()}
+        runs = [StepGraph(self._graph(each), each.plain, self._backend.one_row) for each in steps]
+        return {"verbs": GraphVerbs(policy, graphs, *runs)}
+
+    def _signals_of_one_step(self, asked: Asked) -> Signals:
+        """In form, for one sequence."""
+        model = self.models.draft or self.models.target
+        logits = torch.zeros(1, asked.vocabulary, dtype=asked.dtype, device=model.device)
+        hidden = logits.new_zeros(1, model.config.get_text_config().hidden_size, dtype=model.dtype)
+        steps = Steps(asked.sampling, Maximal(SuppliedUniforms()), asked.signals)
+        return steps.propose(logits, torch.ones(1, dtype=torch.bool, device=model.device), hidden).signals
 
     def _made(self, key: Any, what: str, make: Callable[[], Mapping[Any, Any]]) -> Mapping[Any, Any]:
         """Graphs, which are made once; none where they cannot be."""

@@ -2,11 +2,14 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor
 
+from stopkit import PolicyError, Signals, State, StoppingPolicy
+from stopkit.controller import DraftController
 from stopkit_engines.compiled import CompiledEngine
 from stopkit_engines.eager import EagerEngine
 from stopkit_engines.graphs import artefacts, worker
@@ -38,6 +41,31 @@ def test_what_is_captured_says_what_the_eager_engine_says(
     assert said.tokens == wanted.tokens
     assert said.stats.drafted == wanted.stats.drafted
     assert said.stats.target_forwards == wanted.stats.target_forwards
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_draft_step_is_one_call(plain: CompiledEngine, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
+    taken, take = [], DraftController.take
+    monkeypatch.setattr(DraftController, "take", lambda self, step: taken.append(step.drew) or take(self, step))
+    stats = plain.generate(PROMPTS[:batch_size], "static:length=3", max_new_tokens=40, seed=1).stats
+    assert len(taken) >= stats.draft_forwards - 2  # but for reading a prompt
+    assert all(taken)
+
+
+class Fails(StoppingPolicy):
+    """Raises once a block has two tokens."""
+
+    kind: ClassVar[str] = "fails"
+
+    def admit(self, state: State, position: Tensor, signals: Signals) -> tuple[Tensor, State]:
+        if (position == 2).any():
+            raise KeyError("threshold")
+        return super().admit(state, position, signals)
+
+
+def test_a_policy_that_fails_within_a_step_is_named(plain: CompiledEngine) -> None:
+    with pytest.raises(PolicyError, match=r"policy 'fails' .*, admit, line \d+: KeyError: 'threshold'"):
+        plain.generate(PROMPTS[:1], Fails(), max_new_tokens=40)
 
 
 def test_drawing_is_the_same_too(plain: CompiledEngine, engine: EagerEngine) -> None:
@@ -120,4 +148,4 @@ def test_graphs_say_what_the_eager_engine_says(kept: Path, caplog: pytest.LogCap
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
     compiled = [record for record in caplog.records if record.getMessage().startswith("Compiled in")]
     assert len(compiled) == 6  # models and steps, for a row and for rows, and two policies; afterwards they are found
-    assert sorted(file.suffix for file in kept.iterdir()) == [".pt2"] * 16
+    assert sorted(file.suffix for file in kept.iterdir()) == [".pt2"] * 18

@@ -1,6 +1,5 @@
 """Verbs as functions of tensors decide and learn what the policy does; what is compiled of them says the same."""
 
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -14,17 +13,18 @@ from stopkit.plugins import registry
 from stopkit_engines import compiled
 from stopkit_engines.compiled import Backend, CompiledEngine
 from stopkit_engines.eager import EagerEngine
-from stopkit_engines.graphs import verbs
-from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
+from stopkit_engines.graphs import sources, verbs
+from stopkit_engines.graphs.artefacts import CannotCompile, Graph
 from stopkit_engines.graphs.trees import leaves, rebuilt
-from stopkit_engines.graphs.verbs import GraphVerbs
+from stopkit_engines.graphs.verbs import GraphVerbs, WantedVerb
 from tests.engines.conftest import PROMPTS
 
 SIGNALS = Signals(entropy=torch.tensor([0.5]), max_probability=torch.tensor([0.6]), margin=torch.tensor([0.2]))
 
 
-def plain(several: Mapping[str, Wanted]) -> dict[str, Graph]:
-    return {name: wanted.plain for name, wanted in several.items()}
+def plain(policy: str) -> dict[str, tuple[Graph, WantedVerb]]:
+    """The verbs that are worth graphs, as they are."""
+    return {name: (each.wanted.plain, each) for name, each in verbs.wanted_verbs(load_policy(policy), SIGNALS).items()}
 
 
 @pytest.fixture
@@ -67,20 +67,18 @@ def test_trees_are_flat_and_whole_again() -> None:
 
 
 def test_verbs_of_few_operations_stay_as_they_are() -> None:
-    assert not verbs.graphs_of(load_policy("static"), SIGNALS, plain)
-    assert set(verbs.graphs_of(load_policy("goodput"), SIGNALS, plain)) == {"plan", "extend", "learn"}
+    assert not plain("static")
+    assert set(plain("goodput")) == {"plan", "extend", "learn"}
 
 
 def test_what_has_another_form_than_when_it_was_captured_is_given_to_the_policy() -> None:
     calls: list[str] = []
-
-    def counted(several: Mapping[str, Wanted]) -> dict[str, Graph]:
-        return {
-            name: lambda *flat, of=wanted: calls.append(of.name) or of.plain(*flat) for name, wanted in several.items()
-        }
-
     policy = load_policy("goodput")
-    by_graph, state = GraphVerbs(policy, verbs.graphs_of(policy, SIGNALS, counted)), policy.init(1, torch.device("cpu"))
+    counted = {
+        name: (lambda *flat, run=graph: calls.append("") or run(*flat), each)
+        for name, (graph, each) in plain("goodput").items()
+    }
+    by_graph, state = GraphVerbs(policy, counted), policy.init(1, torch.device("cpu"))
     position = torch.zeros(1, dtype=torch.long)
     for dtype, count in ((torch.float32, 1), (torch.float64, 0)):
         drawn, calls[:] = Drawn(position, torch.tensor([0.4], dtype=dtype)), []
@@ -103,23 +101,20 @@ class Wrong(StoppingPolicy):
 
 def test_a_policy_that_fails_on_an_example_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CannotCompile, match=r"admit fails on an example, 'threshold'"):
-        verbs.graphs_of(Wrong(), SIGNALS, plain)
+        verbs.wanted_verbs(Wrong(), SIGNALS)
     monkeypatch.setattr(Wrong, "error", InputError("policy.weights: no"))
     with pytest.raises(InputError, match=r"policy\.weights"):
-        verbs.graphs_of(Wrong(), SIGNALS, plain)
+        verbs.wanted_verbs(Wrong(), SIGNALS)
 
 
 def test_graphs_are_those_of_a_policys_fields_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def about(policy: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        verbs.graphs_of(
-            load_policy(policy), SIGNALS, lambda several: found.update({n: w.about() for n, w in several.items()}) or {}
-        )
-        return found
+        wanted = verbs.wanted_verbs(load_policy(policy), SIGNALS)
+        return {name: each.wanted.about() for name, each in wanted.items()}
 
     assert about("adaedl") == about("adaedl")
     assert about("adaedl") != about("adaedl:threshold=0.4")
     before = about("adaedl")
-    monkeypatch.setattr(verbs.sources, "of_policy", lambda policy: "changed")
+    monkeypatch.setattr(sources, "of_policy", lambda policy: "changed")
     assert about("adaedl") != before
     assert stopkit.__version__  # the version is in the conditions of every graph

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from stopkit.controller import DraftController
+from stopkit import block, controller
+from stopkit.block import Block
+from stopkit.policy import Verbs
 from stopkit.sampling import Sampling
+from stopkit.signals import Signals
 from stopkit.state import State
 from stopkit_engines.batch.decoding import BatchDecoding
 from stopkit_engines.batch.draft_source import ModelDraft
@@ -79,18 +82,17 @@ def top_p_keeps_one_more_at_its_border(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by(details.test_rows_that_do_not_take_part_keep_their_state)
 def every_row_takes_over_the_new_state(patch: pytest.MonkeyPatch) -> None:
-    keep = DraftController._keep
-    patch.setattr(DraftController, "_keep", lambda self, state, rows: keep(self, state, None))
+    for module in (block, controller):
+        patch.setattr(module, "kept", lambda new, old, rows: new.instead_of(old))
 
 
 @caught_by(details.test_rows_that_do_not_take_part_keep_their_state)
 def unusable_rows_take_over_the_new_state(patch: pytest.MonkeyPatch) -> None:
-    keep = DraftController._keep
+    def wrong(verbs: Verbs, state: State, drafting: Block, signals: Signals, usable: Tensor) -> tuple[Block, State]:
+        decided, state = block.admitted(verbs, state, drafting, signals)
+        return decided._replace(live=decided.live & usable), state
 
-    def wrong(self: DraftController, state: State, rows: Tensor | None) -> None:
-        keep(self, state, rows if rows is None else rows | self.live)
-
-    patch.setattr(DraftController, "_keep", wrong)
+    patch.setattr(controller, "admitted", wrong)
 
 
 @caught_by(details.test_what_a_policy_writes_into_reaches_nothing)
@@ -116,7 +118,7 @@ def reading_a_prompt_is_a_draft_step(patch: pytest.MonkeyPatch) -> None:
 
 @caught_by(details.test_a_draft_is_asked_up_to_its_own_context_and_no_further)
 def the_drafts_context_is_one_too_long(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ModelDraft, "context", property(lambda self: self._runner.context + 1))
+    patch.setattr(ModelDraft, "context", property(lambda self: self.runner.context + 1))
 
 
 @pytest.mark.parametrize(("mutant", "test"), MUTANTS, ids=[mutant.__name__ for mutant, _ in MUTANTS])

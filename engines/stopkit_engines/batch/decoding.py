@@ -10,22 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stopkit.block import Block, WholeStep
 from stopkit.controller import DraftController
 from stopkit.costs import CostModel, RoundTime
 from stopkit.coupling import COUPLINGS
 from stopkit.decoding import Commitment, Decoding, Proposal, Verification
 from stopkit.errors import GenerationError, one_line
 from stopkit.generation import GenerationResult, InForce, Origin, Piece, Processor, Request
-from stopkit.policy import Drawn, RoundContext
+from stopkit.policy import Drawn, RoundContext, Verbs
 from stopkit.random import SeededRandomSource, sequence_seeds
 from stopkit.sampling import Sampling
 from stopkit.signals import entropy
+from stopkit.state import State
 from stopkit.statistics import Statistics, Stopwatch, total
 from stopkit_engines.batch.draft_source import DraftSource
 from stopkit_engines.batch.room import enlarged, roomier
 from stopkit_engines.batch.runner import Runner, finite
 from stopkit_engines.batch.sequences import BatchSequence
-from stopkit_engines.batch.steps import MakeSteps, Place, Steps
+from stopkit_engines.batch.steps import Batch, MakeSteps, Place, Steps
 
 
 class BatchDecoding(Decoding):
@@ -56,6 +58,7 @@ class BatchDecoding(Decoding):
         self._pieces: list[Piece] = []  # what the round gave, and nobody was told yet
         self._waiting = deque(range(request.rows, len(sequences)))
         seeds = request.seeds or sequence_seeds(request.options.seed, len(sequences))
+        self._caught_up = False  # the draft has seen all but a token or two of every row
         self._random = request.random or SeededRandomSource(seeds, device, request.rows)
         coupling = COUPLINGS[request.options.coupling](self._random)
         self._steps = steps(request.options, coupling, request.signals)
@@ -110,6 +113,23 @@ class BatchDecoding(Decoding):
         self._nonfinite += live & proposed.bad
         self._q = proposed.q
         return Proposal(proposed.signals, proposed.usable)
+
+    def step(self, verbs: Verbs, state: State, block: Block) -> WholeStep | None:
+        if self._processed or not (self._block or self._caught_up):
+            return None
+        began = self.stopwatch.mark()
+        with self.stopwatch.phase("draft"):
+            used = max(row.length for row in self._rows) + len(self._block)
+            self._make_room(used)
+            batch = Batch(self._draft, self._tokens, self._length, self._end_tokens, used)
+            whole = self._steps.whole(verbs, state, block, batch)
+        if whole is None:
+            return None
+        self._turns.append(began)
+        self._nonfinite += whole.bad
+        if whole.step.drew:
+            self._block.append(whole.q)
+        return whole.step
 
     def commit(self, live: Tensor, drafted: Tensor) -> Commitment:
         where, at = Place(self._places, live), self._length + drafted
@@ -188,6 +208,7 @@ class BatchDecoding(Decoding):
                     f"after token {row.length} of prompt {row.index} the logits processors leave no token to sample: "
                     f"{self._at_fault(row)}; what was generated so far is kept."
                 )
+        self._caught_up = all(drafted for _, (_, _, _, drafted, *_) in gained)
         for row, (_, _, nonfinite, drafted, accepted, own, *block) in gained:
             row.nonfinite_drafts += nonfinite
             origin = Origin.RESIDUAL if accepted < drafted else Origin.BONUS
@@ -238,6 +259,7 @@ class BatchDecoding(Decoding):
         new = torch.arange(len(self._seated), device=self.device) == row
         self._entropy = self._entropy.masked_fill(new, torch.nan)
         self._rewind(torch.where(new, 0, sys.maxsize))
+        self._caught_up = False
 
     def _make_room(self, tokens: int) -> None:
         """Have columns for so many tokens of a row, and for one that follows them."""

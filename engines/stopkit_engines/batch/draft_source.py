@@ -51,28 +51,29 @@ class ModelDraft:
     """A model drafts. It has something to propose wherever it is asked."""
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        self.runner = runner
+        """What runs the model."""
 
     @property
     def context(self) -> int:
-        return self._runner.context
+        return self.runner.context
 
     @property
     def forwards(self) -> int:
-        return self._runner.forwards
+        return self.runner.forwards
 
     @property
     def steady(self) -> bool:
         # A round leaves two tokens behind at most; more are a prompt, or those of rounds that drafted nothing.
-        return self._runner.width <= 2
+        return self.runner.width <= 2
 
     def propose(self, tokens: Tensor, length: Tensor, drafted: Tensor, live: Tensor, hidden: bool) -> Offer:
-        end = (length + drafted).where(live, self._runner.filled)
-        scores = self._runner.forward(tokens, end, keep=1, hidden=hidden).last
+        end = (length + drafted).where(live, self.runner.filled)
+        scores = self.runner.forward(tokens, end, keep=1, hidden=hidden).last
         return Offer(scores.logits, torch.ones_like(live), scores.hidden_state)
 
     def rewind(self, agreed: Tensor) -> None:
-        self._runner.rewind(agreed)
+        self.runner.rewind(agreed)
 
 
 class NoDraft:

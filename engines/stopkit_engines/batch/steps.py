@@ -10,9 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from stopkit.block import Block, WholeStep
 from stopkit.coupling import Coupling
+from stopkit.policy import Verbs
 from stopkit.sampling import Sampling
 from stopkit.signals import Signals, compute
+from stopkit.state import State
+from stopkit_engines.batch.draft_source import DraftSource
 from stopkit_engines.batch.runner import finite
 
 Distribution = Callable[[Tensor], Tensor]
@@ -51,6 +55,30 @@ class Extended(NamedTuple):
     """[B], that of the token in q."""
     more: Tensor
     """[B] bool, false after a token that ends a sequence."""
+
+
+class Batch(NamedTuple):
+    """What a whole draft step reads of a batch."""
+
+    source: DraftSource
+    tokens: Tensor
+    """[B, L], written to behind each row's block."""
+    length: Tensor
+    """[B] long, how much of each row was there before its block."""
+    ends: Tensor
+    """[E] long, the tokens that end a sequence."""
+    used: int
+    """The most tokens of a row, its block included."""
+
+
+class Whole(NamedTuple):
+    """A whole draft step, and what the engine needs of it."""
+
+    step: WholeStep
+    q: Tensor
+    """[B, V], what the tokens were drawn from."""
+    bad: Tensor
+    """[B] bool, the live rows where the draft's logits are NaN or infinite."""
 
 
 class Verified(NamedTuple):
@@ -95,6 +123,10 @@ class Steps:
         shown = raw.where(sound.unsqueeze(1), 0.0)
         signals = compute(self._signals, lambda: self._sampling.shown(logits, q), shown, hidden)
         return Proposed(q, usable, offered & ~sound, signals)
+
+    def whole(self, verbs: Verbs, state: State, block: Block, batch: Batch) -> "Whole | None":
+        """All of a draft step, where it is one function; None asks for its parts."""
+        return None
 
     def extend(self, q: Tensor, column: int, where: Place, tokens: Tensor, at: Tensor, ends: Tensor) -> Extended:
         """Draw that `column` of the block from `q` [B, V], and write it to `tokens` where `at` [B] says.

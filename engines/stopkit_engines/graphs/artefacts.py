@@ -34,6 +34,17 @@ class CannotCompile(Exception):
     """A model cannot be captured, or its graph not be compiled; says why."""
 
 
+class Use(NamedTuple):
+    """What a function does with its inputs, by their numbers."""
+
+    written: int | None = None
+    """It writes to this tensor, which is its caller's."""
+    kept: int | None = None
+    """From this one on they are kept where they are: read and written there, and never copied."""
+    span: int | None = None
+    """These are the places [W] of the tokens that it is about; there may be more of them, in front."""
+
+
 class Wanted(NamedTuple):
     """A graph that is wanted."""
 
@@ -41,8 +52,8 @@ class Wanted(NamedTuple):
     """What users are told that it is of."""
     about: Callable[[], Mapping[str, Any]]
     """What it depends on besides code and machine, ready for JSON; asked for only where it is compiled."""
-    plain: Graph
-    """What is captured, as it is."""
+    plain: Any
+    """What is captured, as it is: a `Graph` that says by `use` what it does with its inputs."""
     capture: Callable[[], ExportedProgram]
     """Raises whatever torch raises over what it cannot capture."""
     options: Mapping[str, Any]

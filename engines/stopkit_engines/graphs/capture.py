@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from stopkit.errors import one_line
+from stopkit.policy import StoppingPolicy
 from stopkit_engines.batch.room import STEP
-from stopkit_engines.graphs.artefacts import Wanted
+from stopkit_engines.graphs import sources
+from stopkit_engines.graphs.artefacts import CannotCompile, Use, Wanted
 from stopkit_engines.graphs.trees import leaves
 from stopkit_engines.hf.cached_model import CachedModel
 from stopkit_engines.hf.loading import fingerprint
@@ -39,6 +42,8 @@ def shape_of(rows: int, width: int) -> Shape:
 class Pending(nn.Module):
     """`model` over what rows have pending, as a function of tensors alone; the cache is written in place."""
 
+    use = Use(span=3, kept=4)
+
     def __init__(self, model: Any, vocabulary: int) -> None:
         super().__init__()
         self.model, self._vocabulary = model, vocabulary
@@ -60,31 +65,40 @@ class Pending(nn.Module):
 
 def wanted(name: str, model: Any, vocabulary: int, one_row: bool) -> dict[Shape, Wanted]:
     """The graphs of a model, for one row or for several."""
-    weights = cache(lambda: fingerprint(model))
-
-    def about(shape: Shape) -> dict[str, Any]:
-        return {
-            "weights": weights(),
-            "config": json.dumps(model.config.to_dict(), sort_keys=True, default=str),
-            "attention": getattr(model.config, "_attn_implementation", None),
-            "vocabulary": vocabulary,
-            "shape": shape,
-        }
-
+    model_alone = cache(partial(about_model, model, vocabulary))
     return {
         shape: Wanted(
             f"{name} ({shape.name})",
-            partial(about, shape),
+            lambda shape=shape: model_alone() | {"shape": shape},  # type: ignore[misc]
             Pending(model, vocabulary),
             partial(captured, model, vocabulary, shape),
-            _options(model.dtype),
+            compiling(model.dtype),
         )
         for shape in (ONE_TOKEN, ONE_ROW, ROWS)
         if shape.one_row == one_row
     }
 
 
-def _options(dtype: torch.dtype) -> dict[str, Any]:
+def about_model(model: Any, vocabulary: int) -> dict[str, Any]:
+    """What graphs of a model depend on, whatever their shape."""
+    return {
+        "weights": fingerprint(model),
+        "config": json.dumps(model.config.to_dict(), sort_keys=True, default=str),
+        "attention": getattr(model.config, "_attn_implementation", None),
+        "vocabulary": vocabulary,
+    }
+
+
+def about_policy(policy: StoppingPolicy) -> dict[str, Any]:
+    """What graphs with a policy in them depend on. Raises CannotCompile if its code cannot be read."""
+    try:
+        rule = sources.of_policy(policy)
+    except (OSError, TypeError) as error:
+        raise CannotCompile(f"its source cannot be read, {one_line(error)}") from error
+    return {"policy": [policy.kind, policy.model_dump(mode="json")], "rule": rule}
+
+
+def compiling(dtype: torch.dtype) -> dict[str, Any]:
     """How Inductor compiles for a CPU.
 
     Weights become constants in the layout that its own matrix kernels read. In half precision these are always taken;
@@ -97,18 +111,23 @@ def _options(dtype: torch.dtype) -> dict[str, Any]:
 def captured(model: Any, vocabulary: int, shape: Shape) -> ExportedProgram:
     """The graph of `model` for forwards of this shape. Raises whatever torch raises over one that it cannot capture."""
     rows, width = 1 if shape.one_row else 3, 1 if shape.one_token else 5
+    tokens, places, stored = held_by(model, vocabulary, rows, width)
+    some = {} if shape.one_row else {0: Dim("rows", min=2, max=MOST)}
+    wide = None if shape.one_token else {0: Dim("width", min=2, max=MOST)}
+    slots = some | {2: Dim("slots", min=4, max=MOST)}
+    inputs = (tokens, places, places - width, torch.arange(-width, 0, device=model.device), *stored)
+    sizes = (some | {1: Dim("length", min=4, max=MOST)}, some, some, wide, (slots,) * len(stored))
+    return exported(Pending(model, vocabulary), inputs, sizes)
+
+
+def held_by(model: Any, vocabulary: int, rows: int, width: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """A token buffer [rows, L], places [rows] with `width` tokens before them, and what a cache of the model holds."""
     runner = CachedModel(model, vocabulary, rows, sys.maxsize, model.device)
     places = torch.arange(rows, device=model.device) + width
     tokens = torch.zeros(rows, STEP, dtype=torch.long, device=model.device)
     runner.forward(tokens, places, keep=1)  # the first forward finds what the layers hold
     runner.make_room(2 * STEP)
-    some = {} if shape.one_row else {0: Dim("rows", min=2, max=MOST)}
-    wide = None if shape.one_token else {0: Dim("width", min=2, max=MOST)}
-    slots = some | {2: Dim("slots", min=4, max=MOST)}
-    stored = leaves(runner.stored)
-    inputs = (tokens, places, places - width, torch.arange(-width, 0, device=model.device), *stored)
-    sizes = (some | {1: Dim("length", min=4, max=MOST)}, some, some, wide, (slots,) * len(stored))
-    return exported(Pending(model, vocabulary), inputs, sizes)
+    return tokens, places, leaves(runner.stored)
 
 
 def exported(function: nn.Module, inputs: tuple[Any, ...], sizes: tuple[Any, ...] | None = None) -> ExportedProgram:

@@ -6,8 +6,9 @@ copied from them, and caches stay where they are: `Rooms` keeps them for the nex
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
 from weakref import ref
 
 import torch
@@ -15,10 +16,8 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten
 
 from stopkit.errors import one_line
-from stopkit_engines.graphs.artefacts import Wanted
-from stopkit_engines.graphs.capture import Pending
+from stopkit_engines.graphs.artefacts import Use, Wanted
 from stopkit_engines.graphs.model import WIDEST
-from stopkit_engines.graphs.steps import Extend, Propose, Verify
 from stopkit_engines.graphs.trees import form
 from stopkit_engines.hf.cache import Stored
 
@@ -48,26 +47,6 @@ def captured_on_gpu(run: Run) -> tuple[Callable[[], Any], Any]:
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = run()
     return graph.replay, outputs
-
-
-class Use(NamedTuple):
-    """What a function does with its inputs, by their numbers."""
-
-    written: int | None = None
-    """It writes to this tensor, which is its caller's."""
-    kept: int | None = None
-    """From this one on they are kept where they are: read and written there, and never copied."""
-    span: int | None = None
-    """These are the places [W] of the tokens that it is about; there may be more of them, in front."""
-
-
-USES: dict[type, Use] = {
-    Pending: Use(span=3, kept=4),
-    Propose: Use(),
-    Extend: Use(written=2),
-    Verify: Use(written=4),
-}
-"""Of every function that is captured."""
 
 
 class Replays:
@@ -118,18 +97,32 @@ class _Shot:
 
     def __init__(self, function: Callable[..., Any], use: Use, capture: Capture, inputs: tuple[Any, ...]) -> None:
         self._use, kept = use, len(inputs) if use.kept is None else use.kept
-        self._copied = [number for number in range(kept) if number != use.span]  # of a graph it is always the same
         self._buffers = *map(torch.clone, inputs[:kept]), *inputs[kept:]
+        copied = [number for number in range(kept) if number != use.span]  # of a graph it is always the same
+        self._copied = _by_dtype(self._buffers, copied)
         self.replay, self._outputs = capture(lambda: function(*self._buffers))
+        self._given = _by_dtype(self._outputs, range(len(self._outputs)))
 
     def __call__(self, *inputs: Any) -> Any:
         """Repeat it on these inputs."""
-        for number in self._copied:
-            self._buffers[number].copy_(inputs[number])
+        _copy(self._copied, self._buffers, inputs)
         self.replay()
         if self._use.written is not None:
             inputs[self._use.written].copy_(self._buffers[self._use.written])
-        return [*map(torch.clone, self._outputs)]
+        outputs = [*map(torch.empty_like, self._outputs)]
+        _copy(self._given, outputs, self._outputs)
+        return outputs
+
+
+def _by_dtype(tensors: Sequence[Tensor], numbers: Iterable[int]) -> list[list[int]]:
+    """The numbers of those that one kernel can copy together."""
+    ordered = sorted(numbers, key=lambda number: str(tensors[number].dtype))
+    return [[*group] for _, group in groupby(ordered, key=lambda number: tensors[number].dtype)]
+
+
+def _copy(groups: Iterable[Sequence[int]], to: Sequence[Tensor], what: Sequence[Tensor]) -> None:
+    for group in groups:
+        torch._foreach_copy_([to[number] for number in group], [what[number] for number in group])
 
 
 def widened(inputs: tuple[Any, ...], number: int) -> tuple[Any, ...]:
@@ -180,4 +173,4 @@ def _layout(stored: Stored) -> tuple[Any, TreeSpec]:
 
 def captured(wanted: Wanted, capture: Capture = captured_on_gpu) -> Replays:
     """What is wanted, captured as it is called."""
-    return Replays(wanted.name, wanted.plain, USES[type(wanted.plain)], capture)
+    return Replays(wanted.name, wanted.plain, wanted.plain.use, capture)

@@ -35,24 +35,29 @@ class GraphModel(CachedModel):
     ) -> None:
         super().__init__(model, vocabulary, batch_size, capacity, device)
         self._graphs, self._place = graphs, place
-        self._held: list[Tensor] = []
+        self._leaves: list[Tensor] = []
 
     def pending(self, tokens: Tensor, end: Tensor, span: Tensor, used: int, keep: int, hidden: bool) -> Scores:
         rows, width = end.shape[0], span.shape[0]
         graph = self._graphs.get(shape_of(rows, width))
-        if graph is None or width > WIDEST or not self._holds():
+        if graph is None or width > WIDEST or not (stored := self.held(used)):
             return super().pending(tokens, end, span, used, keep, hidden)
         if rows > 1 and width == 1:  # a graph for rows has two tokens of each at least
             span = torch.arange(-2, 0, device=span.device)
-        logits, states = graph(tokens, end, self.filled, span, *self._held)
+        logits, states = graph(tokens, end, self.filled, span, *stored)
         return Scores(logits[:, -keep:], states[:, -keep:] if hidden else None)
 
-    def _holds(self) -> bool:
-        """Whether there are keys and values, which are then at hand."""
-        if not self._held or self._held[0].shape[2] != self._cache.size:
+    def held(self, tokens: int) -> list[Tensor]:
+        """The keys and values of each layer, with room for so many tokens of a row; none before the first forward."""
+        self.make_room(tokens)
+        if not self._leaves or self._leaves[0].shape[2] != self._cache.size:
             stored = self.stored
             if stored and self._place is not None:
                 stored = self._place(self, stored)
                 self.hold(stored)
-            self._held = leaves(stored)
-        return bool(self._held)
+            self._leaves = leaves(stored)
+        return self._leaves
+
+    def saw(self, end: Tensor) -> None:
+        """Somebody else ran the model over what rows had pending before `end` [B], and kept it in what is `held`."""
+        self.filled, self.forwards, self.width = end, self.forwards + 1, 1

@@ -5,7 +5,7 @@ a record would, happens at the capture and never again.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from stopkit.errors import InputError, one_line
 from stopkit.policy import Drawn, RoundContext, RoundOutcome, StoppingPolicy
 from stopkit.signals import Signals
 from stopkit.state import State
-from stopkit_engines.graphs import sources
-from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Wanted
-from stopkit_engines.graphs.capture import exported
+from stopkit_engines.graphs.artefacts import CannotCompile, Graph, Use, Wanted
+from stopkit_engines.graphs.capture import about_policy, exported
+from stopkit_engines.graphs.draft_step import StepGraph
 from stopkit_engines.graphs.trees import form, leaves, rebuilt
 
 LONGEST = 8
@@ -33,6 +33,8 @@ VERBS = ("plan", "admit", "extend", "learn nothing", "learn")
 class Verb(nn.Module):
     """A verb of `policy` as a function of the tensors in its arguments, which have the form of those of `example`."""
 
+    use = Use()
+
     def __init__(self, policy: StoppingPolicy, name: str, example: tuple[Any, ...]) -> None:
         super().__init__()
         self._verb: Callable[..., Any] = getattr(policy, name.split()[0])
@@ -42,14 +44,29 @@ class Verb(nn.Module):
         return tuple(leaves(self._verb(*rebuilt(self._example, iter(flat)))))
 
 
+class WantedVerb(NamedTuple):
+    """A verb that is worth a graph."""
+
+    wanted: Wanted
+    example: tuple[Any, ...]
+    """Arguments that it is captured with."""
+    result: Any
+    """What the verb makes of them."""
+
+
 class GraphVerbs:
     """The verbs of `policy`; those in `graphs` run as one call, the others as they are.
 
-    A graph comes with the arguments that it was captured with, and what the verb made of them.
+    `draft_step` has some of them in it, if there is one.
     """
 
-    def __init__(self, policy: StoppingPolicy, graphs: Mapping[str, tuple[Graph, Any, Any]]) -> None:
-        self._policy, self._graphs = policy, graphs
+    def __init__(
+        self,
+        policy: StoppingPolicy,
+        graphs: Mapping[str, tuple[Graph, WantedVerb]],
+        draft_step: StepGraph | None = None,
+    ) -> None:
+        self._policy, self._graphs, self.draft_step = policy, graphs, draft_step
         self.plan, self.admit, self.extend = (self._verb(name) for name in ("plan", "admit", "extend"))
         self._learn, self._learn_nothing = self._verb("learn"), self._verb("learn nothing")
 
@@ -64,7 +81,7 @@ class GraphVerbs:
         plain: Callable[..., Any] = getattr(self._policy, name.split()[0])
         if name not in self._graphs:
             return plain
-        graph, example, result = self._graphs[name]
+        graph, (_, example, result) = self._graphs[name]
         expected = [*map(form, leaves(example))]
 
         def by_graph(*arguments: Any) -> Any:
@@ -83,29 +100,24 @@ def padded(outcome: RoundOutcome) -> RoundOutcome:
     return made
 
 
-def graphs_of(
-    policy: StoppingPolicy,
-    signals: Signals,
-    compiled: Callable[[Mapping[str, Wanted]], Mapping[str, Graph]],
-) -> dict[str, tuple[Graph, Any, Any]]:
-    """What `GraphVerbs` needs: the verbs of a policy that are worth a graph, as `compiled` makes them.
+def wanted_verbs(policy: StoppingPolicy, signals: Signals) -> dict[str, WantedVerb]:
+    """The verbs of a policy that are worth a graph. `signals` are those of a draft step of one sequence.
 
-    `signals` are those of a draft step of one sequence. Raises CannotCompile.
+    Raises CannotCompile.
     """
-    arguments = examples(policy, signals)
-    results, wanted = {}, {}
-    for name, example in arguments.items():
+    wanted = {}
+    for name, example in examples(policy, signals).items():
         counting = Counting()  # type: ignore[no-untyped-call]
         try:
             with torch.inference_mode(), counting:
-                results[name] = getattr(policy, name.split()[0])(*example)
+                result = getattr(policy, name.split()[0])(*example)
         except InputError:  # the policy knows what the user has to change
             raise
         except Exception as error:  # it will fail at work, too, or looks at more than a verb may
             raise CannotCompile(f"{name.split()[0]} fails on an example, {one_line(error, most=160)}") from error
         if counting.operations >= WORTH:
-            wanted[name] = _wanted(policy, name, example)
-    return {name: (graph, arguments[name], results[name]) for name, graph in compiled(wanted).items()}
+            wanted[name] = WantedVerb(_wanted(policy, name, example), example, result)
+    return wanted
 
 
 def examples(policy: StoppingPolicy, signals: Signals) -> dict[str, tuple[Any, ...]]:
@@ -136,18 +148,9 @@ def _wanted(policy: StoppingPolicy, name: str, example: tuple[Any, ...]) -> Want
     verb = Verb(policy, name, example)
 
     def about() -> dict[str, Any]:
-        fields = policy.model_dump(mode="json")
-        taken = [str(form(tensor)) for tensor in leaves(example)]
-        return {"policy": [policy.kind, fields], "verb": name, "taken": taken, "rule": _rule(policy)}
+        return about_policy(policy) | {"verb": name, "taken": [str(form(tensor)) for tensor in leaves(example)]}
 
     def capture() -> ExportedProgram:
         return exported(verb, tuple(leaves(example)))
 
     return Wanted(f"{policy.kind} ({name})", about, verb, capture, {})
-
-
-def _rule(policy: StoppingPolicy) -> str:
-    try:
-        return sources.of_policy(policy)
-    except (OSError, TypeError) as error:
-        raise CannotCompile(f"its source cannot be read, {one_line(error)}") from error
