@@ -39,6 +39,16 @@ class Generation:
         with self._at_work():
             self._round()
 
+    def draft_step(self) -> bool:
+        """One draft step of the round under way, by one call or in its parts; whether any row drafts on."""
+        decoding, controller = self.decoding, self.controller
+        if whole := decoding.step(controller.verbs, controller.state, controller.block):
+            return controller.take(whole)
+        signals, usable = decoding.propose(controller.live, controller.drafted)
+        if not controller.admit(signals, usable):
+            return False
+        return controller.extend(*decoding.commit(controller.live, controller.drafted))
+
     def run(self) -> GenerationResult:
         """Run rounds until every sequence has ended."""
         with self._at_work():
@@ -55,13 +65,7 @@ class Generation:
         controller.seat(decoding.seated)
         drafting = controller.plan(decoding.context())
         while drafting:
-            if whole := decoding.step(controller.verbs, controller.state, controller.block):
-                drafting = controller.take(whole)
-                continue
-            signals, usable = decoding.propose(controller.live, controller.drafted)
-            if drafting := controller.admit(signals, usable):
-                drawn, more = decoding.commit(controller.live, controller.drafted)
-                drafting = controller.extend(drawn, more)
+            drafting = self.draft_step()
         controller.learn(*decoding.verify(controller.drafted))
         decoding.deliver()
 

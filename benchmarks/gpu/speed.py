@@ -47,37 +47,48 @@ class Round:
     """Rounds of one sequence, each of a full block, with no policy to decide on it."""
 
     def __init__(self, engine: Any) -> None:
-        generation = engine.begin([prompt(engine)], f"static:length={BLOCK}", max_new_tokens=400, temperature=1)
+        self._generation = engine.begin([prompt(engine)], f"static:length={BLOCK}", max_new_tokens=400, temperature=1)
         for _ in range(4):  # prompts are read and graphs captured
-            generation.step()
-        self._decoding = generation.decoding
-        self._live = torch.ones(1, dtype=torch.bool, device=self._decoding.device)
+            self._generation.step()
+        self._draft_in_parts()
+        self._generation.step()
 
-    def draft(self) -> torch.Tensor:
-        """A block: what was drafted, [1]."""
-        drafted = torch.zeros(1, dtype=torch.long, device=self._decoding.device)
+    def _draft_in_parts(self) -> None:
+        """A block with a graph of its own for each forward, as it is beside whole draft steps."""
+        decoding = self._generation.decoding
+        live = torch.ones(1, dtype=torch.bool, device=decoding.device)
+        for drafted in range(BLOCK):
+            decoding.propose(live, live * drafted)
+            decoding.commit(live, live * drafted)
+        decoding.verify(live * BLOCK)
+
+    def draft(self) -> None:
+        """The steps of a block."""
         for _ in range(BLOCK):
-            self._decoding.propose(self._live, drafted)
-            self._decoding.commit(self._live, drafted)
-            drafted = drafted + 1
-        return drafted
+            self._generation.draft_step()
 
     def timed(self) -> tuple[float, float]:
         """Seconds of one draft step and of a verification."""
-        drafted: list[torch.Tensor] = []
-        step = seconds_of(lambda: drafted.append(self.draft())) / BLOCK
-        return step, seconds_of(lambda: self._decoding.verify(drafted[0]))
+        decoding, controller = self._generation.decoding, self._generation.controller
+        controller.plan(decoding.context())
+        step = seconds_of(self.draft) / BLOCK
+        verification = []
+        took = seconds_of(lambda: verification.append(decoding.verify(controller.drafted)))
+        controller.learn(*verification[0])
+        return step, took
 
     def waits(self) -> float:
         """How often torch waits for the device in a draft step."""
+        decoding, controller = self._generation.decoding, self._generation.controller
+        controller.plan(decoding.context())
         torch.cuda.set_sync_debug_mode("warn")
         try:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
-                drafted = self.draft()
+                self.draft()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        self._decoding.verify(drafted)
+        controller.learn(*decoding.verify(controller.drafted))
         return sum("synchroniz" in str(each.message) for each in told) / BLOCK
 
 
