@@ -20,7 +20,7 @@ from stopkit.cli.tune import tune
 __all__ = ["main"]
 
 
-@click.group("stopkit", cls=App, invoke_without_command=True)
+@click.group("stopkit", cls=App, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="stopkit")
 @click.pass_context
 def main(context: click.Context) -> None:

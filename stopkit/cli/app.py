@@ -21,6 +21,21 @@ from stopkit.errors import InputError, StopkitError, one_line, printable
 
 COMMANDS = "stopkit.commands"
 """The entry-point group of commands that other packages offer."""
+HEADINGS = {
+    "Prompts": ("prompt_file", "prompts", "chat", "batch_size"),
+    "Policy": ("policy", "policies", "costs", "load_state", "save_state"),
+    "Models": ("config", "target", "draft", "engine", "device", "dtype"),
+    "Text": (
+        *("temperature", "temperatures", "max_new_tokens", "seed", "stop"),
+        *("top_k", "top_p", "min_p", "sampling", "coupling"),
+    ),
+    "Output": ("out", "show_origin", "json_file", "plot", "force"),
+}
+"""What stands under which heading of a command's help."""
+_HEADING = {name: heading for heading, names in HEADINGS.items() for name in names}
+OTHERS = "Options"
+MANY = 15
+"""Options of a command; fewer have one heading."""
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,11 +52,24 @@ def _debug_option() -> click.Option:
 
 
 class Command(click.Command):
-    """A command that knows --debug."""
+    """A command that knows --debug, and whose help has a heading for each group of options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(_debug_option())
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings, if they are too many for one."""
+        options = (param for param in self.get_params(ctx) if isinstance(param, click.Option))
+        shown = [(option.name, record) for option in options if (record := option.get_help_record(ctx)) is not None]
+        headings = dict.fromkeys((*HEADINGS, OTHERS)) if len(shown) > MANY else {OTHERS: None}
+        for heading in headings:
+            here = [
+                record for name, record in shown if len(headings) == 1 or _HEADING.get(str(name), OTHERS) == heading
+            ]
+            if here:
+                with formatter.section(heading):
+                    formatter.write_dl(here)
 
 
 class Group(click.Group):

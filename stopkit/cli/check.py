@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, quiet
+from stopkit.cli.options import json_option, kinds, quiet
 from stopkit.cli.outputs import save
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("kind")
+@click.argument("kind", shell_complete=kinds("policies"))
 @click.option("--target", metavar="MODEL", help="Try this model in the engine, instead of checking the engine.")
 @click.option("--draft", metavar="MODEL", help="Try it with this draft model.")
 @click.option("--examples", type=click.IntRange(min=1), metavar="N", help="Most examples of a check; 40 if not given.")
@@ -26,8 +26,8 @@ def check(kind: str, target: str | None, draft: str | None, examples: int | None
     """Check that a policy or an engine keeps its promises.
 
     KIND is a policy (KIND, KIND:field=value, a config file or FILE.py) or the kind of an engine. A check tries
-    examples, the same ones every time; if it fails, the smallest that makes it fail is shown. An engine is given small
-    models; with --target it is tried whether it can run your own ones exactly.
+    examples, the same ones every time; if it fails, the smallest that makes it fail is shown. If all pass, that is one
+    line. An engine is given small models; with --target it is tried whether it can run your own ones exactly.
     """
     from rich.live import Live
 
@@ -54,8 +54,10 @@ def check(kind: str, target: str | None, draft: str | None, examples: int | None
                 done.append(result)
                 live.update(table(_rows(checks, done), columns))
     finally:
+        passed = [result for result in done if result.verdict == "passed"]
         if done and json_file != "-":
-            console().print(table(_rows(checks, done), columns))
+            told = f"{kind}: all {len(done)} checks passed."
+            console().print(told if len(passed) == len(checks) else table(_rows(checks, done), columns))
         if done:
             rows = _rows(checks[: len(done)], done)
             save((json_file, lambda place: write_json(place, conditions(subject=kind, examples=most), rows)))

@@ -13,7 +13,7 @@ DEFAULT_PROMPTS = 4
 
 @click.command(cls=Command)
 @policy_option
-@click.option("--temperature", "temperatures", type=float, multiple=True, default=(0.0, 0.7), show_default=True)
+@click.option("-t", "--temperature", "temperatures", type=float, multiple=True, default=(0.0, 0.7), show_default=True)
 @click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Default: held-out Python code.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Passes over the prompts.")
 @sampling_options

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command, echo
-from stopkit.cli.options import POLICY_HELP, json_option, load, model_options, prompts_from, sampling_options
+from stopkit.cli.options import POLICY_HELP, json_option, kinds, load, model_options, prompts_from, sampling_options
 from stopkit.cli.outputs import output_option, save
 
 if TYPE_CHECKING:
@@ -18,20 +18,34 @@ REPEATABLE = {"draft_step": 0.1, "verify": 1.0}
 """Costs that do not depend on the clock: a draft step is a tenth of a target step."""
 
 
-@click.command(cls=Command)
+EXAMPLES = """\b
+Examples:
+  stopkit generate "def quicksort(" --policy adaedl:threshold=0.7 -t 0.7
+  stopkit generate --chat "Why is the sky blue?" --target LARGE --draft SMALL
+"""
+
+
+@click.command(cls=Command, epilog=EXAMPLES)
 @click.argument("prompt", required=False)
 @click.option("--prompt-file", type=FILE, help=".jsonl (prompt, messages or token_ids) or .txt.")
 @click.option(
     "--chat", is_flag=True, help="Take text for what a user says, and let the model's template ask for an answer."
 )
-@click.option("--policy", metavar="POLICY", help=POLICY_HELP)
-@click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.")
+@click.option(
+    "-p",
+    "--policy",
+    metavar="POLICY",
+    shell_complete=kinds("policies"),
+    help=f"{POLICY_HELP}  [default: goodput]",
+)
+@click.option("-t", "--temperature", type=float, metavar="T", help="0 is greedy decoding.  [default: 1.0]")
 @sampling_options
 @model_options
 @click.option(
     "--costs",
     type=click.Choice(["measured", "fixed"]),
-    help="What policies are told of the costs; fixed, so that a seed repeats its text, if --seed is given.",
+    help="What policies are told of the costs; fixed, so that a seed repeats its text, if --seed is given.  "
+    "[default: measured, without --seed]",
 )
 @click.option("--show-origin", is_flag=True, help="Show which tokens the draft proposed and which the target added.")
 @click.option("--load-state", type=FILE, help="Begin with what the policy had learned, from a file.")
@@ -85,7 +99,7 @@ def generate(
         """Show, save and write what there is."""
         screen.close(result)
         echo(summary(result.stats), err=True)
-        for line in _in_force(result.in_force, fixed):
+        for line in (*_in_force(result.in_force, fixed), *_cut_off(result)):
             echo(line, err=True)
         name = policy or (str(config) if config else chosen.policy.kind)
         completed = rows(name, chosen.engine, chosen.generation, batch_size, batch, result)
@@ -106,6 +120,12 @@ def generate(
             finish(partial)
         raise
     finish(result)
+
+
+def _cut_off(result: "GenerationResult") -> Iterator[str]:
+    """What the target had no room to finish."""
+    if cut := sum(each.finish_reason == "context" for each in result.continuations):
+        yield f"ended because the target's context is full: {cut} of {len(result.continuations)} texts"
 
 
 def _in_force(how: "InForce | None", fixed: bool) -> Iterator[str]:

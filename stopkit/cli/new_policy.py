@@ -23,6 +23,8 @@ FILES = {
 """What each file of `stopkit/template` becomes."""
 NEXT = ("pip install -e '.[test]'", "stopkit policies", "stopkit check {kind}", "pytest")
 """Commands to install the package, see its policy and check it; its README explains them."""
+TAKEN = frozenset({"None", "True", "False", "Tensor", "ClassVar"})
+"""Names that mean something else in `policy.py.in`, or in Python."""
 KIND = re.compile(r"[a-z](_?[a-z0-9])*")
 
 
@@ -38,15 +40,16 @@ KIND = re.compile(r"[a-z](_?[a-z0-9])*")
 def new_policy(name: str, out: Path) -> None:
     """Write a package with a policy of the kind NAME.
 
-    The folder stopkit-NAME holds a policy of a few lines, the entry point that registers it, a test that runs the
-    conformance kit, and a README. Nothing that exists is overwritten.
+    The folder stopkit-NAME, with hyphens for underscores, holds a policy of a few lines, the entry point that registers
+    it, a test that runs the conformance kit, and a README. Nothing that exists is overwritten.
     """
     if not KIND.fullmatch(name):
         raise InputError(
             f"NAME: {name!r} cannot be a kind; write lower case letters and digits, a letter first, with single "
             f"underscores between them{_as_in(name)}."
         )
-    folder, words = out / f"stopkit-{name}", _words(name)
+    words = _words(name)
+    folder = out / words["distribution"]
     _refuse_taken(name, words["package"])
     written = {
         Template(path).substitute(words): Template(_template(file)).substitute(words) for file, path in FILES.items()
@@ -67,11 +70,12 @@ def new_policy(name: str, out: Path) -> None:
 
 def _words(name: str) -> dict[str, str]:
     """What stands for the placeholders of a template."""
+    class_name = name.title().replace("_", "")
     return {
         "kind": name,
-        "distribution": f"stopkit-{name}",
+        "distribution": f"stopkit-{name.replace('_', '-')}",
         "package": f"stopkit_{name}",
-        "class_name": name.title().replace("_", "").removesuffix("Policy") + "Policy",
+        "class_name": class_name + ("Policy" if class_name in TAKEN else ""),
         "stopkit_version": __version__,
     }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from pydantic import BaseModel
 
 from stopkit.cli.outputs import force_option, output_option
@@ -16,45 +17,82 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def kinds(section: str) -> Complete:
+    """What a shell completes: the kinds of "policies" or "engines", else files."""
+
+    def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+        from stopkit.plugins import registry
+
+        found = [CompletionItem(kind) for kind in getattr(registry(), section) if kind.startswith(begun)]
+        return found or [CompletionItem(begun, type="file")]
+
+    return complete
+
+
 ENGINE_FIELDS = {"engine": "kind", "target": "target", "draft": "draft", "device": "device", "dtype": "dtype"}
 """Options that set fields of the config's engine section."""
 GENERATION_FIELDS = ("temperature", "seed", "max_new_tokens", "top_k", "top_p", "min_p", "stop", "coupling", "sampling")
 """Options that set fields of the config's generation section."""
 
 MODEL_OPTIONS = (
-    click.option("--config", type=click.Path(path_type=Path), help="TOML, JSON or YAML file; options win over it."),
-    click.option("--target", metavar="MODEL", help="Model whose output is wanted: a folder, a hub id, bundled:target."),
-    click.option("--draft", metavar="MODEL", help="Model that drafts for it, with the same tokenizer."),
-    click.option("--engine", metavar="KIND", help="Engine to run on; `stopkit engines` lists them."),
-    click.option("--device", metavar="DEVICE", help="Where to run, such as cpu or cuda:1; auto prefers CUDA."),
+    click.option(
+        "-c", "--config", type=click.Path(path_type=Path), help="TOML, JSON or YAML file; options win over it."
+    ),
+    click.option(
+        "--target",
+        metavar="MODEL",
+        help="Model whose output is wanted: a folder, a hub id, bundled:target.  [default: bundled:target]",
+    ),
+    click.option(
+        "--draft",
+        metavar="MODEL",
+        help="Model that drafts for it, with the same tokenizer.  [default: bundled:draft]",
+    ),
+    click.option(
+        "--engine",
+        metavar="KIND",
+        shell_complete=kinds("engines"),
+        help="Engine to run on; `stopkit engines` lists them.  [default: eager]",
+    ),
+    click.option(
+        "--device", metavar="DEVICE", help="Where to run, such as cpu or cuda:1; auto prefers CUDA.  [default: auto]"
+    ),
     click.option(
         "--dtype",
         type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
         help="Weights and activations; auto is the checkpoint's on a GPU, on a CPU bfloat16 if that is fast and the "
-        "checkpoint in half precision, else float32.",
+        "checkpoint in half precision, else float32.  [default: auto]",
     ),
 )
 DRAWING_OPTIONS = (
-    click.option("--seed", type=int, help="Seed of the run; every sequence gets its own from it."),
-    click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to generate for a prompt."),
+    click.option("-s", "--seed", type=int, help="Seed of the run; every sequence gets its own from it.  [default: 0]"),
+    click.option(
+        "-n", "--max-new-tokens", type=int, metavar="N", help="Most tokens to generate for a prompt.  [default: 128]"
+    ),
     click.option("--top-k", type=int, metavar="K", help="Keep the K most probable tokens."),
     click.option("--top-p", type=float, metavar="P", help="Keep the smallest set with this much probability."),
     click.option(
         "--sampling",
         type=click.Choice(["given", "model"]),
-        help="Temperature and truncation: those given, or those of the target's generation config.",
+        help="Temperature and truncation: those given, or those of the target's generation config.  [default: given]",
     ),
     click.option(
         "--coupling",
         type=click.Choice(["maximal", "invariant"]),
-        help="How draft and target draw: maximal accepts most; with invariant a seed is one text, whatever drafts.",
+        help="How draft and target draw: maximal accepts most; with invariant a seed is one text, whatever drafts.  "
+        "[default: maximal]",
     ),
     click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the largest probability."),
 )
 POLICY_HELP = "KIND, KIND:field=value,field=value, a config file, or FILE.py[::Class][:field=value]."
 BATCH_OPTIONS = (
     click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends a completion; can be repeated."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Prompts at a time."),
+    click.option(
+        "-b", "--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Prompts at a time."
+    ),
 )
 
 
@@ -75,7 +113,15 @@ def drawing_options(function: Function) -> Function:
 
 def policy_option(function: Function) -> Function:
     """`--policy POLICY`, any number of times."""
-    option = click.option("--policy", "policies", multiple=True, metavar="POLICY", help=POLICY_HELP)
+    option = click.option(
+        "-p",
+        "--policy",
+        "policies",
+        multiple=True,
+        metavar="POLICY",
+        shell_complete=kinds("policies"),
+        help=POLICY_HELP,
+    )
     return option(function)
 
 

@@ -167,7 +167,14 @@ def test_pickled_weights(run: Run, pair: Path, tmp_path: Path) -> None:
 def test_a_folder_without_a_model(run: Run, tmp_path: Path) -> None:
     refused(run, ["generate", "x", "--target", tmp_path], "engine.target", "has no config.json")
     refused(run, ["generate", "x", "--draft", "./nowhere"], "engine.draft: ./nowhere: no such folder")
+    refused(run, ["generate", "x", "--draft", "models/no/where"], "engine.draft: models/no/where: no such folder")
     refused(run, ["generate", "x", "--target", "bundled:drafft"], "engine.target: bundled:drafft", "bundled:draft")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "some/model"])
+def test_a_hub_id_that_cannot_be_reached(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    refused(run, ["generate", "x", "--target", name], f"engine.target: {name}: is no folder here, and as a hub id")
 
 
 def test_tokenizers_that_differ(run: Run, pair: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from stopkit.kinds import DISTRIBUTIONS
 from stopkit.plugins import registry
 from stopkit.random import sequence_seeds
 from stopkit.statistics import Statistics
-from tests.cli.conftest import Run
+from tests.cli.conftest import CONTEXT, Run
 
 REPEATABLE = ("--policy", "static")
 """A policy that looks at measured costs may draft otherwise when it is asked again, and another text comes of it."""
@@ -27,6 +27,14 @@ def prompt_file(tmp_path: Path) -> Path:
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
     return path
+
+
+def test_a_context_that_is_full_is_told(run: Run, models: list[str], prompt_file: Path) -> None:
+    long = [0] * (CONTEXT - 4)
+    prompt_file.write_text(json.dumps({"token_ids": long}) + "\n" + json.dumps({"prompt": "def add("}) + "\n")
+    done = run("generate", "--prompt-file", prompt_file, *models, *REPEATABLE, "--max-new-tokens", 6, "--batch-size", 2)
+    assert done.exit_code == 0, done.stderr
+    assert "ended because the target's context is full: 1 of 2 texts" in done.stderr
 
 
 def test_it_prints_what_the_engine_generates(run: Run, models: list[str]) -> None:

@@ -20,7 +20,7 @@ def written(folder: Path) -> set[str]:
 def test_a_whole_package(run: Run, tmp_path: Path) -> None:
     done = run("new-policy", "few_choices", "--out", tmp_path)
     assert done.exit_code == 0, done.stderr
-    folder = tmp_path / "stopkit-few_choices"
+    folder = tmp_path / "stopkit-few-choices"
     expected = {
         "pyproject.toml",
         "README.md",
@@ -37,14 +37,14 @@ def test_a_whole_package(run: Run, tmp_path: Path) -> None:
         assert f"  {command.format(kind='few_choices')}\n" in done.stdout
         assert f"\n{command.format(kind='few_choices')}\n" in readme
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    assert project["name"] == "stopkit-few_choices"
+    assert project["name"] == "stopkit-few-choices"
     assert project["dependencies"] == [f"stopkit>={__version__}"]
     assert project["entry-points"] == {"stopkit": {"few_choices": "stopkit_few_choices"}}
 
 
 def test_its_policy_is_short_and_its_test_shorter(run: Run, tmp_path: Path) -> None:
     run("new-policy", "few_choices", "--out", tmp_path)
-    folder = tmp_path / "stopkit-few_choices"
+    folder = tmp_path / "stopkit-few-choices"
     source = (folder / "stopkit_few_choices" / "policy.py").read_text()
     (block,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     assert len(block.body) <= 10
@@ -55,12 +55,12 @@ def test_its_policy_is_short_and_its_test_shorter(run: Run, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("none", "NonePolicy"), ("my_policy", "MyPolicy"), ("threshold", "ThresholdPolicy"), ("x2_y", "X2YPolicy")],
+    [("none", "NonePolicy"), ("tensor", "TensorPolicy"), ("few_choices", "FewChoices"), ("x2_y", "X2Y")],
 )
 def test_any_kind_gives_a_class(run: Run, tmp_path: Path, kind: str, name: str) -> None:
     assert run("new-policy", kind, "--out", tmp_path).exit_code == 0
     namespace: dict[str, type[StoppingPolicy]] = {}
-    exec((tmp_path / f"stopkit-{kind}" / f"stopkit_{kind}" / "policy.py").read_text(), namespace)
+    exec((tmp_path / f"stopkit-{kind.replace('_', '-')}" / f"stopkit_{kind}" / "policy.py").read_text(), namespace)
     assert namespace[name]().kind == kind
 
 

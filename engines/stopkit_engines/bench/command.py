@@ -20,7 +20,7 @@ DEFAULTS = {
 several: dict[str, Any] = {"multiple": True, "show_default": True}
 
 
-@click.command("bench", cls=Command)
+@click.command("bench", cls=Command, short_help="Measure engines, policies and peers side by side.")
 @click.option("--target", default="bundled:target", show_default=True, metavar="MODEL", help="As in generate.")
 @click.option("--draft", default="bundled:draft", show_default=True, metavar="MODEL", help="As in generate.")
 @click.option("--engine", "engines", default=DEFAULTS["engines"], metavar="KIND", help="Engines.", **several)

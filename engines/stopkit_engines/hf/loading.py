@@ -1,6 +1,7 @@
 """Models from disk or hub: safetensors only, checked before anything is generated."""
 
 import json
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from stopkit_engines.hf.packing import can_pack, pack
 
 LOCK = threading.RLock()
 """transformers loads in one thread at a time: while it does, it changes what all of a process shares."""
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""The form of a name on the hub, such as gpt2 or openai/gpt-oss-20b."""
 HALF = (torch.bfloat16, torch.float16)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -63,7 +66,7 @@ def locate(reference: str, where: str) -> str:
         return str(bundled.model_path(reference.removeprefix("bundled:"), where))
     folder = Path(reference).expanduser()
     if not folder.exists():
-        if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
+        if not HUB_ID.fullmatch(reference):
             raise InputError(
                 f"{where}: {reference}: no such folder; give a model's folder, a hub id, or bundled:target."
             )
@@ -158,4 +161,5 @@ def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any
             return loader.from_pretrained(place, trust_remote_code=False, **options)
     except Exception as error:  # transformers and its backends raise errors of any kind over a bad file
         reason = one_line(error) or type(error).__name__
-        raise InputError(f"{where}: {place}: cannot be loaded: {reason}") from error
+        what = "" if Path(place).exists() else "is no folder here, and as a hub id "
+        raise InputError(f"{where}: {place}: {what}cannot be loaded: {reason}") from error

@@ -38,8 +38,13 @@ def train_head(trace: Path, out: str, **options: Any) -> None:
 
     trained = training.train_head(Trace.open(trace, hidden_state=True), recipe, say)
     save((out, lambda place: save_head(trained.head, trained.card, Path(place))))
-    best = trained.card["best"]
+    best, constant = trained.card["best"], trained.card["constant_validation_loss"]
+    verdict = (
+        f"Use it with --policy acceptance_head:weights={out}"
+        if best["validation_loss"] < constant
+        else "It has learned nothing that a fixed length does not know: train it on more sequences, or for longer."
+    )
     echo(
         f"{out}: held-out loss {best['validation_loss']:.4f} after pass {best['number']}; the best constant has "
-        f"{trained.card['constant_validation_loss']:.4f}. Use it with --policy acceptance_head:weights={out}"
+        f"{constant:.4f}. {verdict}"
     )

@@ -8,7 +8,7 @@ from stopkit.cli.trace.replay import replay
 from stopkit.cli.trace.report import report
 
 
-@click.group("trace", cls=Group)
+@click.group("trace", cls=Group, short_help="Record what two models say; replay policies on it.")
 def trace() -> None:
     """Record what two models say once, and replay policies on the recording."""
 

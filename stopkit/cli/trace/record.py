@@ -26,11 +26,11 @@ def _trace_file(context: click.Context, parameter: click.Parameter, value: Path)
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="Held-out prompts, without --prompts; 4 if unset."
 )
-@click.option("--temperature", type=float, metavar="T", help="0 is greedy decoding.  [default: 1]")
+@click.option("-t", "--temperature", type=float, metavar="T", help="0 is greedy decoding.  [default: 1]")
 @drawing_options
 @model_options
 @click.option("--max-draft", type=click.IntRange(1, 1024), default=16, show_default=True, help="Tokens of a rollout.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts at a time.")
+@click.option("-b", "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Prompts at a time.")
 @click.option(
     "--rollouts", type=click.IntRange(min=1), default=64, show_default=True, help="Rollouts at a time; bounds memory."
 )
