@@ -43,7 +43,7 @@ PYTHON: dict[str, tuple[str, ...]] = {
 """Every public name of `stopkit`, by what one wants to do with it."""
 
 FIELDS = ("name", "type", "default", "bounds", "description")
-HELP_WIDTH = 100
+HELP_WIDTH = 80
 
 
 def policies() -> str:
