@@ -27,7 +27,7 @@ from stopkit.trace.report.lengths import histogram
 from stopkit.trace.report.page import CONTENTS, page, steps
 from stopkit.trace.report.speed import styles
 from stopkit.trace.report.study import Study
-from stopkit.trace.report.svg import spread, ticks
+from stopkit.trace.report.svg import short, spread, ticks
 from stopkit.trace.report.thresholds import sweeps, swept
 from stopkit.trace.trace import Trace
 from tests.trace.conftest import PROMPTS
@@ -154,6 +154,29 @@ def test_speed_ups_are_those_of_a_replay(trace: Trace, study: Study, read: Reade
         assert found[shown][: len(costs)] == [limit[name].speedup for limit in limits]
     assert found["clairvoyant"][-1] == pytest.approx(1)
     assert found["autoregressive"][: len(costs)] == pytest.approx([1.0] * len(costs))
+
+
+def test_the_best_constant_length_is_the_bound(trace: Trace, study: Study, read: Reader) -> None:
+    found = dict(read.tables["The best constant length, known afterwards, beside the best rule"])
+    curves = dict(read.tables["Speed-up by constant length"])
+    verify = study.costs[study.reference].verify_cost
+    for cost in (cost for cost in COSTS if cost.verify_cost == verify):
+        name = f"draft cost {short(cost.draft_cost, 3)}"
+        length, speedup, rule, _ = (*found[name], None, None)[:4]
+        assert speedup == bounds(trace, cost)["best_static"].speedup == max(curves[name])
+        assert curves[name].index(speedup) == length
+        assert rule == max(replay(trace, load_policy(spec), [cost])[0].speedup for spec in POLICIES)
+
+
+def test_prompts_are_sorted_by_their_speed_up(trace: Trace, study: Study, read: Reader) -> None:
+    rows = read.tables["Every prompt"]
+    assert len(rows) == len(trace.sequences)
+    assert sum(cells[0] for _, cells in rows) == trace.tokens
+    speedups = [cells[3] for _, cells in rows]
+    assert speedups == sorted(speedups, reverse=True)
+    cost = study.costs[study.reference]
+    alone = replay(trace.select([0]), load_policy(study.ranking[0]), [cost])[0].speedup
+    assert dict(rows)[f"sequence {trace.sequences[0]}"][3] == pytest.approx(alone)
 
 
 def test_lengths_count_every_round(trace: Trace, study: Study, read: Reader) -> None:

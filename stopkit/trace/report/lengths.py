@@ -8,6 +8,9 @@ from stopkit.trace.report.html import Cell, behind, count, html_table, legend, p
 from stopkit.trace.report.study import Study
 from stopkit.trace.report.svg import Plot, short, ticks
 
+MOST = 6
+"""Policies, the best ones, whose pictures are there at once; those of the others are folded."""
+
 
 def histogram(rounds: int, by_position: Sequence[int]) -> list[int]:
     """Rounds by length 0, 1, 2, …, from how many rounds reached each position."""
@@ -35,8 +38,9 @@ def lengths_section(study: Study) -> str:
     top = max(max(each) / stats[name].rounds for name, pair in both.items() for each in pair)
     pictures = [(name, _note(stats[name]), _picture(name, stats[name], *both[name], longest, top)) for name in both]
     marks = legend([("box-key drafted", "drafted"), ("box-key accepted", "accepted")])
+    others = behind(panels(pictures[MOST:]), f"The other {len(pictures) - MOST}") if len(pictures) > MOST else ""
     numbers = behind(_table(stats, both, longest))
-    return section("lengths", "Draft and accepted lengths", lead, marks, panels(pictures), numbers)
+    return section("lengths", "Draft and accepted lengths", lead, marks, panels(pictures[:MOST]), others, numbers)
 
 
 def _note(stats: Statistics) -> str:

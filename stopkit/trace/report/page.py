@@ -9,9 +9,11 @@ from stopkit.trace.comparison import Tick
 from stopkit.trace.report.acceptance import acceptance_section
 from stopkit.trace.report.calibration import calibration_section
 from stopkit.trace.report.conditions import conditions_section
+from stopkit.trace.report.constants import constants_section
 from stopkit.trace.report.html import facts
 from stopkit.trace.report.learning import Movement, learning_section, learns, movements
 from stopkit.trace.report.lengths import lengths_section
+from stopkit.trace.report.prompts import prompts_section
 from stopkit.trace.report.speed import speed_section
 from stopkit.trace.report.study import CLAIRVOYANT, Study
 from stopkit.trace.report.svg import short
@@ -19,6 +21,8 @@ from stopkit.trace.report.thresholds import sweeps, swept, thresholds_section
 
 CONTENTS = {
     "speed": "Speed-up",
+    "constants": "Constants",
+    "prompts": "Prompts",
     "lengths": "Lengths",
     "acceptance": "Acceptance",
     "calibration": "Calibration",
@@ -46,6 +50,8 @@ def page(study: Study, conditions: Mapping[str, Any], tick: Tick = lambda name, 
         _contents(),
         "<main>",
         speed_section(study),
+        constants_section(study),
+        prompts_section(study),
         lengths_section(study),
         acceptance_section(study),
         calibration_section(study),
