@@ -65,7 +65,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows: list[Row] = []
     about: list[dict[str, Any]] = []
-    for trace in by_temperature(asked.traces.glob("*.parquet") if asked.traces else recorded(asked)):
+    for trace in by_temperature(asked.traces.glob("*.parquet") if asked.traces else _recorded(asked)):
         trace = trace.select(range(min(asked.sequences or len(trace.sequences), len(trace.sequences))))
         trace = trace.shortened(asked.first) if asked.first else trace
         began = time.perf_counter()
@@ -80,16 +80,20 @@ def main() -> None:
     save(asked.out, {"conditions": conditions(**asked_for), "ratios": ratios, "rows": rows})
 
 
-def recorded(asked: argparse.Namespace) -> list[Path]:
-    """A trace a temperature in `asked.record`; what is there is kept, and what is unfinished is finished."""
-    engine = stopkit.load_engine("eager")
+def _recorded(asked: argparse.Namespace) -> list[Path]:
     prompts = [one.text for one in read_prompts(asked.prompts)] if asked.prompts else held_out_prompts(asked.count)
-    asked.record.mkdir(parents=True, exist_ok=True)
+    return recorded(asked.record, TEMPERATURES, prompts, asked.tokens)
+
+
+def recorded(folder: Path, temperatures: Iterable[float], prompts: Sequence[str], tokens: int) -> list[Path]:
+    """A trace a temperature in `folder`; what is there is kept, and what is unfinished is finished."""
+    engine = stopkit.load_engine("eager")
+    folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for temperature in TEMPERATURES:
-        files.append(asked.record / f"{temperature:g}.parquet")
+    for temperature in temperatures:
+        files.append(folder / f"{temperature:g}.parquet")
         print(f"recording {files[-1]}", flush=True)
-        options = GenerationOptions(temperature=temperature, max_new_tokens=asked.tokens)
+        options = GenerationOptions(temperature=temperature, max_new_tokens=tokens)
         Recording(engine, prompts, options).run(files[-1], resume=True)
     return files
 

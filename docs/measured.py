@@ -86,7 +86,73 @@ def figures(data: Data) -> str:
     return "\n\n".join(f"{title}:\n\n![{title}](../assets/{name}.svg)" for name, title in drawn.items()) or MISSING
 
 
-PARTS: dict[str, Callable[[Data], str]] = {"about": about, "ratios": ratios, "shelf": shelf, "figures": figures}
+def paper_costs(data: Data) -> str:
+    """What the speeds of constant lengths in the paper say of its models."""
+    lines = [
+        ["data set", "accepted with probability", "draft cost c", *(f"L = {length}" for length in ("3", "7", "16"))]
+    ]
+    for name, fit in data["fits"].items():
+        speedups = [f"{fit['speedups'][length]:.2f}" for length in ("3", "7", "16")]
+        lines.append([name, f"{fit['acceptance']:.2f}", f"{fit['draft_cost']:.3f}", *speedups])
+    return _table(lines)
+
+
+def paper_cells(data: Data) -> str:
+    """Every rule at every longest draft and temperature: its speed-up ± half its interval, and the threshold."""
+    rows = {(row["temperature"], row["longest"], row["rule"]): row for row in data["rows"]}
+    temperatures, lengths, rules = (list(dict.fromkeys(parts)) for parts in zip(*rows, strict=True))
+    lines = [["L", "rule", *(f"T = {temperature:g}" for temperature in temperatures)]]
+    for length in lengths:
+        for rule in rules:
+            cells = [_speedup(rows[temperature, length, rule]) for temperature in temperatures]
+            lines.append([str(length), rule.replace("_", " "), *cells])
+    return _table(lines)
+
+
+def _speedup(row: Data) -> str:
+    low, high = row["interval"]
+    threshold = f" (λ {row['threshold']:g})" if row["threshold"] is not None else ""
+    return f"{row['speedup']:.2f} ± {(high - low) / 2:.2f}{threshold}"
+
+
+CLAIMS = (
+    ("AdaEDL, tuned, over static of the same L", "adaedl, tuned", "over_static"),
+    ("AdaEDL, tuned, over the best static", "adaedl, tuned", "over_best_static"),
+    ("AdaEDL, tuned, over Max-Confidence, tuned", "adaedl, tuned", "over_max_confidence"),
+    ("AdaEDL, default, over static of the same L", "adaedl", "over_static"),
+    ("goodput over the best static", "goodput", "over_best_static"),
+    ("goodput over Max-Confidence, tuned", "goodput", "over_max_confidence"),
+)
+"""Of the paper, and of goodput in the same cells: what is claimed, of which rule, against which."""
+
+
+def paper_claims(data: Data) -> str:
+    """In how many cells a claim holds, beyond what chance would do, and the geometric mean of the ratios."""
+    lines = [["", "holds", "cannot be told", "the other way round", "geometric mean", "smallest", "largest"]]
+    for claim, rule, against in CLAIMS:
+        found = [row[against] for row in data["rows"] if row["rule"] == rule]
+        above = sum(each["interval"][0] > 1 for each in found)
+        below = sum(each["interval"][1] < 1 for each in found)
+        ratios = [each["ratio"] for each in found]
+        figures = [f"{value:.2f}" for value in (geometric_mean(ratios), min(ratios), max(ratios))]
+        lines.append([claim, str(above), str(len(found) - above - below), str(below), *figures])
+    return _table(lines)
+
+
+def paper_drafts(data: Data) -> str:
+    """What a dearer draft does to each rule."""
+    rules = [name for name in data["drafts"][0] if name != "draft_cost"]
+    lines = [["draft cost c", *rules, "AdaEDL / static"]]
+    for row in data["drafts"]:
+        speeds = [f"{row[rule]:.2f}" for rule in rules]
+        lines.append([f"{row['draft_cost']:g}", *speeds, f"{row['adaedl'] / row['static']:.2f}"])
+    return _table(lines)
+
+
+PARTS: dict[str, Callable[[Data], str]] = {
+    each.__name__: each
+    for each in (about, ratios, shelf, figures, paper_costs, paper_cells, paper_claims, paper_drafts)
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
