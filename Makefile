@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## Watch four policies run on the bundled pair
 	$(BIN)/stopkit demo
 
 test: $(VENV)/.installed-dev  ## Every test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some minutes
 	$(BIN)/python -m pytest -m compiles
