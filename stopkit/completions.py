@@ -1,13 +1,14 @@
 """Run prompts that a user wrote through an engine, and turn every completion into a row."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.generation import GenerationOptions, GenerationResult, Piece
 from stopkit.policy import StoppingPolicy
-from stopkit.prompts import Batch
+from stopkit.prompt_kinds import Chat
+from stopkit.prompts import Batch, WrittenPrompt, batches
 from stopkit.state import State
 
 
@@ -37,6 +38,35 @@ def complete(
         )
     except InputError as error:
         raise batch.place(error) from error
+
+
+def every_turn(
+    engine: Engine,
+    policy: StoppingPolicy,
+    prompts: Sequence[WrittenPrompt],
+    options: GenerationOptions,
+    batch_size: int | None = None,
+) -> list[WrittenPrompt]:
+    """A prompt for each turn of each conversation: a later one holds what the engine answered to those before.
+
+    Prompts of one turn stay as they are. Raises what `complete` raises.
+    """
+    turns = [[prompt._replace(then=())] for prompt in prompts]
+    left = {number: prompt for number, prompt in enumerate(prompts) if prompt.then}
+    while left:
+        (batch,) = batches([*left.values()], len(left), options.seed)
+        answers = complete(engine, policy, batch, options, batch_size=batch_size).text
+        for (number, prompt), answer in zip([*left.items()], answers, strict=True):
+            said, *then = prompt.then
+            messages = [
+                *cast(Chat, prompt.prompt),
+                {"role": "assistant", "content": answer},
+                {"role": "user", "content": said},
+            ]
+            turns[number].append(WrittenPrompt(messages, f"{prompts[number].where}, turn {len(turns[number]) + 1}"))
+            left[number] = turns[number][-1]._replace(then=tuple(then))
+        left = {number: prompt for number, prompt in left.items() if prompt.then}
+    return [prompt for several in turns for prompt in several]
 
 
 def rows(

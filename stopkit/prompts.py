@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stopkit import datasets
 from stopkit.errors import InputError, one_line
 from stopkit.prompt_kinds import Prompt, as_prompts, is_chat
 from stopkit.random import sequence_seeds
@@ -17,6 +18,8 @@ class WrittenPrompt(NamedTuple):
 
     prompt: Prompt
     where: str
+    then: tuple[str, ...] = ()
+    """What a user says after each answer; a prompt with that is a chat."""
 
     def said_by_user(self) -> "WrittenPrompt":
         """The same prompt as a chat: text is what a user says. Raises InputError for token ids."""
@@ -56,10 +59,12 @@ def batches(prompts: Sequence[WrittenPrompt], size: int, seed: int) -> list[Batc
 
 
 def read_prompts(path: Path) -> list[WrittenPrompt]:
-    """The prompts of a `.txt` file with one a line, or of a `.jsonl` file with one of `FIELDS` a line.
+    """The prompts of a `.txt` file with one a line, of a `.jsonl` file with one of `FIELDS` a line, or of a data set.
 
-    Raises InputError naming file and line.
+    A data set is named as `stopkit.datasets` says. Raises InputError naming file and line.
     """
+    if (records := datasets.records(str(path))) is not None:
+        return [_conversation(*record) for record in records]
     if path.suffix not in LINE_READERS:
         raise InputError(f"{path}: a prompt file ends in {' or '.join(LINE_READERS)}.")
     try:
@@ -78,6 +83,9 @@ def _prompts(path: Path, lines: Sequence[str], read: Callable[[str, str], Any]) 
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
         content = read(line, where)
+        if isinstance(content, tuple):
+            yield _conversation(content, where)
+            continue
         if not content:
             raise InputError(f"{where}: the prompt is empty; write some text to continue, or remove the line.")
         try:
@@ -96,12 +104,18 @@ def _from_json(line: str, where: str) -> Any:
     if len(named) != 1 or not isinstance(record[named[0]], FIELDS[named[0]]):
         fault = f"has {' and '.join(named)}" if len(named) > 1 else "has no prompt"
         raise InputError(
-            f'{where}: {fault}; write an object like {{"prompt": "def add("}}, or with a list of messages or token_ids.'
+            f'{where}: {fault}; write an object like {{"prompt": "def add("}}, or with a list of messages, token_ids '
+            "or turns."
         )
-    return record[named[0]]
+    value = record[named[0]]
+    return datasets.turns_of(value, where) if named == ["turns"] else value
 
 
-FIELDS: dict[str, type] = {"prompt": str, "messages": list, "token_ids": list}
-"""What a line of a `.jsonl` file may hold: text, chat messages or token ids."""
+def _conversation(turns: tuple[str, ...], where: str) -> WrittenPrompt:
+    return WrittenPrompt([{"role": "user", "content": turns[0]}], where, turns[1:])
+
+
+FIELDS: dict[str, type] = {"prompt": str, "messages": list, "token_ids": list, "turns": list}
+"""What a line of a `.jsonl` file may hold: text, chat messages, token ids, or what a user says turn by turn."""
 LINE_READERS: dict[str, Callable[[str, str], Any]] = {".jsonl": _from_json, ".txt": lambda line, where: line}
 """How a line of each kind of prompt file is read."""

@@ -6,7 +6,15 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import json_option, load, model_options, order_options, policy_option, sampling_options
+from stopkit.cli.options import (
+    PROMPTS_HELP,
+    json_option,
+    load,
+    model_options,
+    order_options,
+    policy_option,
+    sampling_options,
+)
 
 DEFAULT_PROMPTS = 4
 
@@ -14,7 +22,9 @@ DEFAULT_PROMPTS = 4
 @click.command(cls=Command)
 @policy_option
 @click.option("-t", "--temperature", "temperatures", type=float, multiple=True, default=(0.0, 0.7), show_default=True)
-@click.option("--prompts", "prompt_file", type=click.Path(path_type=Path), help="Default: held-out Python code.")
+@click.option(
+    "--prompts", "prompt_file", type=click.Path(path_type=Path), help=f"{PROMPTS_HELP}  [default: held-out Python code]"
+)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Passes over the prompts.")
 @sampling_options
 @model_options
@@ -42,13 +52,15 @@ def compare(
 
     from stopkit.cli.measuring import Order, held_out, measure
     from stopkit.compare import DEFAULT_POLICIES, Comparison, with_controls
+    from stopkit.completions import every_turn
     from stopkit.prompts import read_prompts
     from stopkit.rule_file import written_policies
 
+    written = read_prompts(prompt_file) if prompt_file else held_out(DEFAULT_PROMPTS)
     comparison = Comparison(
         policies=with_controls(written_policies(*(policies or _policy_of(config) or DEFAULT_POLICIES))),
         temperatures=tuple(dict.fromkeys(temperatures)),
-        prompts=read_prompts(prompt_file) if prompt_file else held_out(DEFAULT_PROMPTS),
+        prompts=every_turn(chosen.engine, chosen.policy, written, chosen.generation, batch_size),
         options=chosen.generation,
         batch_size=batch_size,
     )

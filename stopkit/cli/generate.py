@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stopkit.cli.app import Command, echo
-from stopkit.cli.options import POLICY_HELP, json_option, kinds, load, model_options, prompts_from, sampling_options
+from stopkit.cli.options import (
+    POLICY_HELP,
+    PROMPTS_HELP,
+    json_option,
+    kinds,
+    load,
+    model_options,
+    prompts_from,
+    sampling_options,
+)
 from stopkit.cli.outputs import output_option, save
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ Examples:
 
 @click.command(cls=Command, epilog=EXAMPLES)
 @click.argument("prompt", required=False)
-@click.option("--prompt-file", type=FILE, help=".jsonl (prompt, messages or token_ids) or .txt.")
+@click.option("--prompt-file", type=FILE, help=PROMPTS_HELP)
 @click.option(
     "--chat", is_flag=True, help="Take text for what a user says, and let the model's template ask for an answer."
 )
@@ -79,13 +88,14 @@ def generate(
 
     from stopkit import state_file
     from stopkit.cli.screen import Screen
-    from stopkit.completions import complete, rows
+    from stopkit.completions import complete, every_turn, rows
     from stopkit.conditions import conditions
     from stopkit.config import load_engine
     from stopkit.kinds import as_block
     from stopkit.prompts import batches
     from stopkit.tables import summary, write_json
 
+    prompts = every_turn(chosen.engine, chosen.policy, prompts, chosen.generation, batch_size)
     seeded = options["seed"] is not None and chosen.generation.coupling == "maximal"
     fixed = chosen.engine.costs is None and (costs == "fixed" or (costs is None and seeded))
     if fixed:

@@ -87,6 +87,7 @@ DRAWING_OPTIONS = (
     ),
     click.option("--min-p", type=float, metavar="P", help="Keep tokens with this share of the largest probability."),
 )
+PROMPTS_HELP = "A .txt or .jsonl file of prompts, or a data set: spec-bench:TASK@FOLDER, speed-bench:TASK@FOLDER."
 POLICY_HELP = "KIND, KIND:field=value,field=value, a config file, or FILE.py[::Class][:field=value]."
 BATCH_OPTIONS = (
     click.option("--stop", multiple=True, metavar="TEXT", help="Text that ends a completion; can be repeated."),

@@ -225,6 +225,14 @@ def test_chat_asks_through_the_template(
     assert done.stdout == run("generate", "user: add\ndef ", *options).stdout
     assert done.stdout != run("generate", "add", *options).stdout
 
+    prompt_file.write_text('{"turns": ["add", "again"]}\n{"prompt": "user: add\\ndef "}\n')
+    talk = json.loads(run("generate", "--prompt-file", prompt_file, *options, "--json", "-").stdout)["rows"]
+    first, second, text = (row["prompt"] for row in talk)
+    assert first == [{"role": "user", "content": "add"}]
+    answer = {"role": "assistant", "content": talk[0]["text"]}
+    assert second == [*first, answer, {"role": "user", "content": "again"}]
+    assert (text, talk[2]["text"]) == ("user: add\ndef ", talk[0]["text"])
+
     prompt_file.write_text('{"prompt": "add"}\n{"messages": [{"role": "user", "content": "add"}]}\n')
     rows = json.loads(run("generate", "--prompt-file", prompt_file, *options, "--chat", "--json", "-").stdout)["rows"]
     assert [row["prompt"] for row in rows] == [[{"role": "user", "content": "add"}]] * 2

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command
-from stopkit.cli.options import drawing_options, load, model_options
+from stopkit.cli.options import PROMPTS_HELP, drawing_options, load, model_options
 from stopkit.cli.outputs import require_place
 
 FILE = click.Path(path_type=Path)
@@ -22,7 +22,7 @@ def _trace_file(context: click.Context, parameter: click.Parameter, value: Path)
 
 @click.command(cls=Command)
 @click.option("--out", required=True, type=FILE, callback=_trace_file, metavar="FILE", help="The trace: FILE.parquet.")
-@click.option("--prompts", "prompt_file", type=FILE, help=".jsonl or .txt. Default: held-out Python code.")
+@click.option("--prompts", "prompt_file", type=FILE, help=f"{PROMPTS_HELP}  [default: held-out Python code]")
 @click.option(
     "--count", type=click.IntRange(min=1), metavar="N", help="Held-out prompts, without --prompts; 4 if unset."
 )
@@ -66,11 +66,13 @@ def record(
 
     from stopkit.cli.measuring import held_out
     from stopkit.cli.trace.watching import watch
+    from stopkit.completions import every_turn
     from stopkit.errors import InputError
     from stopkit.prompts import batches, read_prompts
     from stopkit.trace.recording import Recording, Shard
 
-    prompts = read_prompts(prompt_file) if prompt_file else held_out(count or DEFAULT_PROMPTS)
+    written = read_prompts(prompt_file) if prompt_file else held_out(count or DEFAULT_PROMPTS)
+    prompts = every_turn(chosen.engine, chosen.policy, written, chosen.generation, batch_size)
     (whole,) = batches(prompts, len(prompts), chosen.generation.seed)
     recording = Recording(
         engine=chosen.engine,
