@@ -34,7 +34,10 @@ class Statistics:
     nonfinite_drafts: int = 0
     """Draft steps of single sequences that were cut because the draft's logits were NaN or infinite."""
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
-    """Wall time: draft forwards, target forwards, the policy's verbs, everything else."""
+    """Wall time: draft forwards, target forwards, the policy's verbs, everything else.
+
+    Where an engine makes a draft step by one call, with verbs and draws in it, all of that is time of the draft.
+    """
 
     @property
     def acceptance_rate(self) -> float:
