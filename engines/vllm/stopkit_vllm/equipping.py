@@ -1,30 +1,35 @@
 """A model runner of vLLM gets a drafter that asks the policy."""
 
+from importlib import import_module
 from typing import Any
-
-from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from stopkit import InputError
 from stopkit_vllm.options import options_of
-from stopkit_vllm.stopping import STOPPING, Stopping
+
+PLACES = {"v1": "drafter", "v2": "speculator"}
+"""Where a model runner has its drafter, by version; each has a module of ours with the stand-ins for it."""
 
 
 def equip(runner: Any) -> None:
-    """Put a stopping proposer in the place of the drafter of `runner`, before any weights are loaded.
+    """Let a stand-in take the place of the drafter of `runner`, before any weights are loaded.
 
-    Nothing happens if nobody has asked for stopkit, or if it is in place. Raises InputError for what is not served.
+    Nothing happens if nobody has asked for stopkit, or if it is in place, or on ranks without a drafter. Raises
+    InputError for what is not served.
     """
     options = options_of(runner.vllm_config)
-    drafter = getattr(runner, "drafter", None)
-    if options is None or isinstance(drafter, Stopping):
+    if options is None:
         return
-    config = runner.speculative_config
-    if isinstance(runner, GPUModelRunner) and type(drafter) in STOPPING:
-        runner.drafter = STOPPING[type(drafter)](runner.vllm_config, runner.device, runner, options)
-    elif config is None:
+    if runner.speculative_config is None:
         raise InputError("stopkit: there is nothing to stop without --speculative-config.")
-    elif drafter is not None:  # on ranks of a pipeline before the last there is none
+    version = "v2" if hasattr(runner, "draft_tokens_handler") else "v1"
+    drafter = getattr(runner, PLACES[version], None)
+    if drafter is None or hasattr(drafter, "asking"):
+        return
+    stand_in = import_module(f"stopkit_vllm.{version}").STAND_INS.get(type(drafter))
+    if stand_in is None:
         raise InputError(
-            f"stopkit: speculative method {config.method!r} drafts a whole block at once; a policy that only plans can "
-            "say how long it is, with --scheduler-cls stopkit_vllm.AsyncPlanScheduler."
+            f"stopkit: {type(drafter).__name__}, for the speculative method {runner.speculative_config.method!r}, asks "
+            "nobody between its tokens; a policy that only plans can say how many there are, with --scheduler-cls "
+            "stopkit_vllm.AsyncPlanScheduler."
         )
+    setattr(runner, PLACES[version], stand_in(runner, options))

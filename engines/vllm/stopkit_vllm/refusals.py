@@ -1,6 +1,6 @@
 """What cannot be served, each by the option that would have to change."""
 
-from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import vllm
@@ -21,33 +21,25 @@ def require_version() -> None:
         )
 
 
-REFUSED: dict[str, Callable[[Any, Options], object]] = {
-    "blocks of several lengths need --no-async-scheduling": lambda config, _: config.scheduler_config.async_scheduling,
-    "draft and target must have one vocabulary, so leave use_heterogeneous_vocab out of --speculative-config": lambda config, _: (
-        config.speculative_config.use_heterogeneous_vocab
-    ),
-    "a policy decides token by token, so leave parallel_drafting out of --speculative-config": lambda config, _: (
-        config.speculative_config.parallel_drafting
-    ),
-    "leave disable_padded_drafter_batch out of --speculative-config": lambda config, _: (
-        config.speculative_config.disable_padded_drafter_batch
-    ),
-    "a policy is shown the draft's logits, so leave use_local_argmax_reduction out of --speculative-config": lambda config, _: (
-        config.speculative_config.use_local_argmax_reduction
-    ),
-    "with --data-parallel-size above 1 replicas would wait for each other's forwards": lambda config, _: (
-        config.parallel_config.data_parallel_size > 1
-    ),
-    "with --tensor-parallel-size above 1 every rank must decide alike; give costs, as measured ones differ": lambda config, options: (
-        config.parallel_config.tensor_parallel_size > 1 and options.costs is None
-    ),
+REFUSED = {
+    "scheduler_config.async_scheduling": (0, "blocks of several lengths need --no-async-scheduling"),
+    "speculative_config.use_heterogeneous_vocab": (0, "draft and target must have one vocabulary"),
+    "speculative_config.parallel_drafting": (0, "a policy decides between draft tokens, and needs them one by one"),
+    "speculative_config.disable_padded_drafter_batch": (0, "the batch of drafts must be padded"),
+    "speculative_config.use_local_argmax_reduction": (0, "a policy is shown the whole distribution of the draft"),
+    "parallel_config.data_parallel_size": (1, "replicas would wait for each other's draft forwards"),
 }
-"""Why, and whether it is so of a VllmConfig."""
+"""The fields of a VllmConfig that a policy cannot work with, the most that each may be, and why."""
+REFUSED_AT_MEASURED_COSTS = {
+    "parallel_config.tensor_parallel_size": (1, "every rank must decide alike, so give costs: measured ones differ"),
+}
+"""Likewise, unless costs are fixed."""
 
 
 def require_served(config: Any, options: Options) -> None:
     """Raise InputError for the first thing in a VllmConfig that a policy cannot work with."""
     require_version()
-    for reason, holds in REFUSED.items():
-        if holds(config, options):
-            raise InputError(f"stopkit: {reason}.")
+    for place, (most, reason) in {**REFUSED, **({} if options.costs else REFUSED_AT_MEASURED_COSTS)}.items():
+        value = attrgetter(place)(config)
+        if value > most:
+            raise InputError(f"stopkit: {place} is {value!r}: {reason}.")

@@ -150,6 +150,12 @@ class Rounds:
         return counted
 
     @property
+    def costs(self) -> dict[str, float]:
+        """The costs as they are known now, seconds by name."""
+        costs = self._controller.costs.costs(torch.device("cpu"))
+        return {name: float(value) for name, value in vars(costs).items()}
+
+    @property
     def learned(self) -> State | None:
         """What the policy has learned for requests to come; None if every request begins afresh."""
         return self._controller.state.outlived()
