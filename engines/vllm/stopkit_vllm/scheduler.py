@@ -102,6 +102,6 @@ def _require_planning(policy: StoppingPolicy) -> None:
     decides = type(policy).admit is not StoppingPolicy.admit or type(policy).extend is not StoppingPolicy.extend
     if decides or policy.required_signals or policy.required_context:
         raise InputError(
-            f"stopkit: policy {policy.kind!r} looks at tokens or texts, and the scheduler knows only what was accepted; "
+            f"stopkit: policy {policy.kind!r} looks at tokens or texts, and the scheduler knows what was accepted; "
             "give a policy that plans from that, such as best_length, batch_table, ema_length or staircase."
         )

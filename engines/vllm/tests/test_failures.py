@@ -1,5 +1,6 @@
 """A policy that fails costs its own effect and no token; what is not served is refused by name."""
 
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -8,7 +9,8 @@ from torch import Tensor
 from vllm import SamplingParams
 
 from stopkit import Drawn, InputError, PolicyError, RoundContext, RoundOutcome, Signals, State, StoppingPolicy
-from work import DRAFT, generate, served, statistics
+from stopkit_vllm.equipping import equip
+from work import generate, served, statistics
 
 
 class Failing(StoppingPolicy):
@@ -47,14 +49,13 @@ def lenient() -> Any:
 
 
 @pytest.mark.parametrize("verb", ["plan", "admit", "extend", "learn"])
-def test_vllm_drafts_by_itself_after_a_failure(lenient: Any, plain: Any, capfd: Any, verb: str) -> None:
+def test_vllm_drafts_by_itself_after_a_failure(lenient: Any, plain: Any, caplog: Any, verb: str) -> None:
     lenient.collective_rpc("stopkit_use", args=(Failing(verb=verb),))
     assert statistics(lenient)["policy"]["kind"] == "failing"
     assert generate(lenient, "eight") == plain("eight")
     assert statistics(lenient) == {}, "it is asked no more"
-    told = "".join(capfd.readouterr())
-    assert told.count("ArithmeticError: enough; vLLM drafts by itself from here on") == 1
-    assert f"policy 'failing' (from module test_failures), {verb}, line" in told
+    assert caplog.text.count("ArithmeticError: enough; vLLM drafts by itself from here on") == 1
+    assert f"policy 'failing' (from module {__name__}), {verb}, line" in caplog.text
 
 
 def test_a_token_whose_extend_failed_stays_in_its_block(lenient: Any) -> None:
@@ -86,18 +87,26 @@ def test_what_is_no_policy_is_refused(llm: Any, policy: str, message: str) -> No
         llm.collective_rpc("stopkit_use", args=(policy,))
 
 
+class NgramProposer:
+    """One that drafts a block at once."""
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("speculative", "message"),
     [
-        ({"speculative_config": {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}}, "'ngram'"),
-        ({"speculative_config": None}, "there is nothing to stop without --speculative-config"),
-        (
-            {"speculative_config": {"model": DRAFT, "num_speculative_tokens": 4, "use_local_argmax_reduction": True}},
-            "use_local_argmax_reduction is True: a policy is shown the whole distribution",
-        ),
+        (None, "there is nothing to stop without --speculative-config"),
+        (SimpleNamespace(method="ngram"), "NgramProposer, for the speculative method 'ngram', asks nobody"),
     ],
-    ids=["ngram", "none", "argmax"],
+    ids=["none", "ngram"],
 )
-def test_what_is_not_served_is_refused(options: dict[str, Any], message: str) -> None:
+def test_what_is_not_served_is_refused(speculative: Any, message: str) -> None:
+    asked = SimpleNamespace(additional_config={"stopkit": {"policy": "static"}})
+    runner = SimpleNamespace(vllm_config=asked, speculative_config=speculative, drafter=NgramProposer())
     with pytest.raises(InputError, match=message):
-        served("static", max_model_len=64, **options)
+        equip(runner)
+
+
+def test_what_is_not_asked_for_stays_as_it_is() -> None:
+    runner = SimpleNamespace(vllm_config=SimpleNamespace(additional_config={}), speculative_config=None)
+    equip(runner)
+    assert not hasattr(runner, "drafter")
