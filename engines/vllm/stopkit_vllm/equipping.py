@@ -9,15 +9,18 @@ from stopkit_vllm.options import options_of
 PLACES = {"v1": "drafter", "v2": "speculator"}
 """Where a model runner has its drafter, by version; each has a module of ours with the stand-ins for it."""
 
+SCHEDULERS = "stopkit_vllm."
+"""How the names of our scheduler classes begin."""
+
 
 def equip(runner: Any) -> None:
     """Let a stand-in take the place of the drafter of `runner`, before any weights are loaded.
 
-    Nothing happens if nobody has asked for stopkit, or if it is in place, or on ranks without a drafter. Raises
-    InputError for what is not served.
+    Nothing happens if nobody has asked for stopkit, if it is in place, if the scheduler asks the policy, or on ranks
+    without a drafter. Raises InputError for what is not served.
     """
     options = options_of(runner.vllm_config)
-    if options is None:
+    if options is None or SCHEDULERS in str(runner.vllm_config.scheduler_config.scheduler_cls):
         return
     if runner.speculative_config is None:
         raise InputError("stopkit: there is nothing to stop without --speculative-config.")

@@ -100,7 +100,8 @@ class NgramProposer:
     ids=["none", "ngram"],
 )
 def test_what_is_not_served_is_refused(speculative: Any, message: str) -> None:
-    asked = SimpleNamespace(additional_config={"stopkit": {"policy": "static"}})
+    scheduler = SimpleNamespace(scheduler_cls=None)
+    asked = SimpleNamespace(additional_config={"stopkit": {"policy": "static"}}, scheduler_config=scheduler)
     runner = SimpleNamespace(vllm_config=asked, speculative_config=speculative, drafter=NgramProposer())
     with pytest.raises(InputError, match=message):
         equip(runner)

@@ -12,6 +12,7 @@ from socket import socket
 from typing import Any
 
 import pytest
+
 from work import DRAFT, TARGET, WORK
 
 POLICY = "adaedl"
@@ -20,7 +21,7 @@ SPECULATIVE = {"method": "draft_model", "model": DRAFT, "num_speculative_tokens"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server, started as a user would, with processes of its own."""
+    """The address of a server with processes of its own, whose worker is ours and which loads no plug-in."""
     with socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -28,9 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager", "--max-model-len", "256"]
     command += ["--no-async-scheduling", "--speculative-config", json.dumps(SPECULATIVE)]
     command += ["--additional-config", json.dumps({"stopkit": {"policy": POLICY}})]
-    command += ["--worker-extension-cls", "stopkit_vllm.Extension"]
+    command += ["--worker-cls", "stopkit_vllm.CPUWorker"]
     log = tmp_path_factory.mktemp("server") / "log"
-    environment = os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_SERVER_DEV_MODE": "1"}
+    environment = os.environ | {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+        "VLLM_PLUGINS": "",
+        "VLLM_SERVER_DEV_MODE": "1",
+    }
     with log.open("w") as out, subprocess.Popen(command, env=environment, stdout=out, stderr=out) as process:
         address, until = f"http://127.0.0.1:{port}", time.monotonic() + 240
         while not _answers(f"{address}/health"):
