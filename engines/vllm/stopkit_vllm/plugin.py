@@ -1,24 +1,23 @@
 """The entry point `vllm.general_plugins`: in every process, any model runner that vLLM makes is equipped."""
 
 from functools import cache, wraps
+from importlib import import_module
 from typing import Any
+
+MODULES = ("vllm.v1.worker.gpu_model_runner", "vllm.v1.worker.gpu.model_runner")
+"""Where vLLM's model runners are, V1 and V2; without Triton there is no V2."""
 
 
 @cache
 def register() -> None:
     """Equip every model runner, once it has been made; what is not asked for stays as it is."""
-    from vllm.platforms import current_platform
-    from vllm.v1.worker import gpu_model_runner
+    from vllm.triton_utils import HAS_TRITON
 
     from stopkit_vllm.repair import repair
 
-    _equipped(gpu_model_runner.GPUModelRunner)
-    if current_platform.is_cpu():
-        repair()
-    else:
-        from vllm.v1.worker.gpu import model_runner
-
-        _equipped(model_runner.GPUModelRunner)
+    repair()
+    for module in MODULES[: 2 if HAS_TRITON else 1]:
+        _equipped(import_module(module).GPUModelRunner)
 
 
 def _equipped(runner_class: Any) -> None:

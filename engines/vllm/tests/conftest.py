@@ -14,14 +14,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM
 from vllm import LLM
 
+import stopkit
+
 sys.path.insert(0, str(Path(__file__).parent))
-from work import served
+from work import COUNTED, DRAFT, TARGET, WORK, served
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +44,23 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     yield of
     started.kill()
+
+
+@pytest.fixture(scope="session")
+def eager() -> Any:
+    """What stopkit's own engine counts on the prompts of "eight" and the first of their tokens, which has no round."""
+    models = [AutoModelForCausalLM.from_pretrained(path, dtype="float32") for path in (TARGET, DRAFT)]
+    for model in models:
+        model.generation_config.eos_token_id = model.config.eos_token_id = None
+    engine = stopkit.wrap(*models)
+
+    @cache
+    def counts(policy: str, firsts: tuple[int, ...]) -> dict[str, Any]:
+        prompts = [[*prompt, first] for prompt, first in zip(WORK["eight"][0], firsts, strict=True)]
+        stats = engine.generate(prompts, policy=policy, max_new_tokens=63, temperature=0.0).stats
+        return {name: getattr(stats, name) for name in COUNTED}
+
+    return lambda policy, tokens: counts(policy, tuple(given[0] for given in tokens))
 
 
 @pytest.fixture(scope="session")
