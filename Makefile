@@ -3,11 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: bench demo test test-compiled test-kernels wheels check lint types imports docs gpu-check clean
+VLLM := .venv-vllm
+
+.PHONY: bench demo test test-compiled test-kernels test-vllm wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[all]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -29,6 +31,15 @@ test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some
 test-kernels: $(VENV)/.installed-dev  ## The fused kernel, by Triton's interpreter where there is no GPU
 	$(PIP) triton
 	TRITON_INTERPRET=$(if $(wildcard /dev/nvidia0),0,1) $(BIN)/python -m pytest -m kernels tests/kernels
+
+$(VLLM)/.installed: pyproject.toml engines/vllm/pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet -c constraints.txt -e . -e 'engines/vllm[cpu,test]'
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec torchvision
+	touch $@
+
+test-vllm: $(VLLM)/.installed  ## Policies inside vLLM on a CPU, which takes some minutes; in an environment of its own
+	cd engines/vllm && ../../$(VLLM)/bin/python -m pytest
 
 check: lint types imports docs  ## Everything CI runs on top of the tests
 
@@ -53,4 +64,4 @@ gpu-check: $(VENV)/.installed-dev  ## On a machine with a GPU: tests, speed, the
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
-	rm -rf $(VENV) dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VLLM) dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

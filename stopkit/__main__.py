@@ -2,6 +2,8 @@
 
 import sys
 
+from stopkit.extras import extra_for
+
 
 def main() -> None:
     """Run it. An interrupt while it is being imported is as quiet as any other."""
@@ -10,6 +12,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("error: interrupted.", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if (extra := extra_for(error)) is None:
+            raise
+        print(f"error: the command line {extra}.", file=sys.stderr)
+        sys.exit(1)
     command()
 
 

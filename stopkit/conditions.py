@@ -4,11 +4,11 @@ import datetime
 import os
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 import stopkit
 from stopkit.kinds import FILES
@@ -42,7 +42,7 @@ def versions() -> dict[str, str | None]:
         "stopkit": stopkit.__version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
+        "transformers": _version("transformers"),
         "cuda": torch.version.cuda,
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -53,6 +53,13 @@ def git_hash() -> str | None:
     folder = Path(__file__).parent
     tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
     return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") if tracked else None
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -16,6 +16,7 @@ import pluggy
 
 from stopkit import hookspecs
 from stopkit.errors import InputError, one_line, shown
+from stopkit.extras import extra_for
 from stopkit.hookspecs import PROJECT
 from stopkit.kinds import DISTRIBUTIONS, Kind
 from stopkit.validation import did_you_mean
@@ -95,7 +96,7 @@ def build_registry(entry_points: list[EntryPoint]) -> Registry:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit in somebody's module, too
-            offered, problem = [], one_line(f"{type(error).__name__}: {error}")
+            offered, problem = [], extra_for(error) or one_line(f"{type(error).__name__}: {error}")
         built.plugins.append(Plugin(entry.name, distribution, entry.value, problem))
         for cls in offered:
             built.classes(cls.section)[cls.kind] = cls

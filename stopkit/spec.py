@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stopkit.errors import InputError, one_line, shown
+from stopkit.extras import needed
 from stopkit.plugins import registry
 from stopkit.policy import StoppingPolicy
 from stopkit.validation import validated
@@ -113,8 +114,7 @@ MOST_VALUES = 10_000
 
 
 def _read_yaml(text: str) -> Any:
-    import yaml
-
+    yaml = needed("yaml", "YAML")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

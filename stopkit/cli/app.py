@@ -18,6 +18,7 @@ import click
 
 from stopkit.cli.outputs import WrittenElsewhere
 from stopkit.errors import InputError, StopkitError, one_line, printable
+from stopkit.extras import extra_for
 
 COMMANDS = "stopkit.commands"
 """The entry-point group of commands that other packages offer."""
@@ -94,7 +95,7 @@ def offered_commands() -> Iterator[click.Command]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            yield _broken(entry, one_line(f"{type(error).__name__}: {error}"))
+            yield _broken(entry, extra_for(error) or one_line(f"{type(error).__name__}: {error}"))
 
 
 def _broken(entry: EntryPoint, reason: str) -> Command:
@@ -177,5 +178,7 @@ def explain(error: BaseException) -> tuple[list[str], int]:
         return [error.format_message()], WRONG_INPUT
     if isinstance(error, StopkitError):
         return str(error).splitlines(), WRONG_INPUT if isinstance(error, InputError) else FAILED
+    if extra := extra_for(error):
+        return [f"this {extra}."], FAILED
     reason = " ".join(str(error).split())
     return [f"{type(error).__name__}: {reason} (--debug shows where)"], FAILED

@@ -4,7 +4,7 @@ import re
 
 from tests.docs.pages import ROOT
 
-PACKAGES = ("stopkit", "policies/stopkit_policies", "engines/stopkit_engines")
+PACKAGES = ("stopkit", "policies/stopkit_policies", "engines/stopkit_engines", "engines/vllm/stopkit_vllm")
 
 
 def test_every_room_is_on_the_map() -> None:

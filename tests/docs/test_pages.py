@@ -101,7 +101,7 @@ def run_command(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         if Path("pyproject.toml").exists():  # the tutorial's package is on the path already
             install(Path.cwd(), monkeypatch)
     else:
-        assert command == ["pip", "install", "-c", "constraints.txt", "."], f"no test knows {' '.join(command)!r}"
+        assert command == ["pip", "install", "-c", "constraints.txt", ".[all]"], f"no test knows {' '.join(command)!r}"
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
