@@ -54,7 +54,9 @@ class Forward:
             tokens = tokens.clamp(max=self._last_token)
         output = self.model(input_ids=tokens, **inputs, **{str(self.cache_argument): cache})
         self.count += 1
-        return Scores(fitted(output.logits[:, -keep:], self._vocabulary), output.hidden_states[-1][:, -keep:] if hidden else None)
+        return Scores(
+            fitted(output.logits[:, -keep:], self._vocabulary), output.hidden_states[-1][:, -keep:] if hidden else None
+        )
 
 
 def vocabulary_size(model: Any) -> int:

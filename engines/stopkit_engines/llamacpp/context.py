@@ -96,7 +96,8 @@ class Context:
             return False
         if not (self._window and keep):
             return True
-        return 0 <= self._llama.llama_memory_seq_pos_min(self._memory, row) <= max(0, keep + 1 - self._window)
+        first = int(self._llama.llama_memory_seq_pos_min(self._memory, row))
+        return 0 <= first <= max(0, keep + 1 - self._window)
 
 
 def _tensor(pointer: Any, rows: int, columns: int) -> Tensor:

@@ -38,7 +38,7 @@ class GgufModel:
     @property
     def has_text(self) -> bool:
         """Whether the file holds a tokenizer."""
-        return int(self.llama.llama_vocab_type(self.vocab)) != self.llama.LLAMA_VOCAB_TYPE_NONE
+        return bool(self.llama.llama_vocab_type(self.vocab) != self.llama.LLAMA_VOCAB_TYPE_NONE)
 
     @property
     def description(self) -> str:

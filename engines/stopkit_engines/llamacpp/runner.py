@@ -21,16 +21,12 @@ class GgufRunner:
 
     def __init__(self, contexts: Context, context: int, rows: int, vocabulary: int, readable: int, name: str) -> None:
         self.context = context
+        self.filled = torch.zeros(rows, dtype=torch.long)
         self.width = 0
         self.forwards = 0
         self._memory, self._vocabulary, self._readable, self._name = contexts, vocabulary, readable, name
         self._seen = [0] * rows
         self._told = False
-
-    @property
-    def filled(self) -> Tensor:
-        """How much of each row has been seen, [B] long."""
-        return torch.tensor(self._seen)
 
     def forward(self, tokens: Tensor, end: Tensor, keep: int, hidden: bool = False) -> Scores:
         """See each row of `tokens` [B, L] up to `end` [B]; the scores of a single row are llama.cpp's own memory."""
@@ -47,7 +43,7 @@ class GgufRunner:
             ],
             hidden,
         )
-        self.width, self._seen = max(pending), stops
+        self.width, self._seen, self.filled = max(pending), stops, end
         self.forwards += 1
         states = None if given.hidden_state is None else _aligned(given.hidden_state, scored, keep).clone()
         return Scores(fitted(_aligned(given.logits, scored, keep), self._vocabulary), states)
@@ -57,6 +53,7 @@ class GgufRunner:
         for row, (seen, keep) in enumerate(zip(self._seen, agreed.tolist(), strict=True)):
             if keep < seen:
                 self._seen[row] = self._kept(row, keep)
+        self.filled = torch.tensor(self._seen)
 
     def _kept(self, row: int, keep: int) -> int:
         if self._memory.forget(row, keep):

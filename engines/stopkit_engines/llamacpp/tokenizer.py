@@ -26,9 +26,7 @@ class GgufTokenizer:
         raw = text.encode()
 
         def written(into: Any, room: int) -> int:
-            return int(
-                self._llama.llama_tokenize(self._vocab, raw, len(raw), into, room, add_special_tokens, True)
-            )
+            return int(self._llama.llama_tokenize(self._vocab, raw, len(raw), into, room, add_special_tokens, True))
 
         return {"input_ids": list(_filled(written, ctypes.c_int32, len(raw) + 2))}
 
@@ -38,9 +36,7 @@ class GgufTokenizer:
 
         def written(into: Any, room: int) -> int:
             return int(
-                self._llama.llama_detokenize(
-                    self._vocab, given, len(given), into, room, False, not skip_special_tokens
-                )
+                self._llama.llama_detokenize(self._vocab, given, len(given), into, room, False, not skip_special_tokens)
             )
 
         return bytes(_filled(written, ctypes.c_char, 16 * len(tokens))).decode(errors="replace")
