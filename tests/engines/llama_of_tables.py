@@ -5,7 +5,6 @@ overwrites, and what is taken back, lost or refused is what llama.cpp takes back
 """
 
 import ctypes
-import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -50,9 +49,9 @@ class Memory:
     model: TableModel
     params: Any
     rows: list[Sequence]
+    table: list[list[list[float]]]
     buffer: Any = None
     hidden: Any = None
-    used: int = 0
 
 
 @dataclass
@@ -104,7 +103,7 @@ class Tables:
         return SimpleNamespace(n_ubatch=512)
 
     def llama_init_from_model(self, model: TableModel, params: Any) -> Memory:
-        return Memory(model, params, [Sequence() for _ in range(params.n_seq_max)])
+        return Memory(model, params, [Sequence() for _ in range(params.n_seq_max)], model.table.tolist())
 
     def llama_get_memory(self, memory: Memory) -> Memory:
         return memory
@@ -135,8 +134,8 @@ class Tables:
 
     def llama_decode(self, memory: Memory, batch: Batch) -> int:
         columns, given, hidden = memory.model.config.vocab_size, [], []
-        for number, out in enumerate(memory.buffer or ()):  # nobody may read what an earlier batch gave
-            memory.buffer[number] = math.nan * out
+        if memory.buffer:  # nobody may read what an earlier batch gave: this makes it NaN
+            ctypes.memset(memory.buffer, 0xFF, ctypes.sizeof(memory.buffer))
         for sequence in memory.rows:
             sequence.fresh = 0
         for number in range(batch.n_tokens):
@@ -147,7 +146,7 @@ class Tables:
             sequence.tokens[place] = token
             sequence.fresh += 1
             if batch.logits[number]:
-                given += self._logits(memory.model, sequence, place)
+                given += self._logits(memory, sequence, place)
                 hidden += [float(token == each) for each in range(columns)]
         if sum(len(sequence.tokens) for sequence in memory.rows) > memory.params.n_ctx:
             return 1
@@ -158,12 +157,12 @@ class Tables:
         memory.buffer, memory.hidden = ((ctypes.c_double * len(each))(*each) for each in (given, hidden))
         return 0
 
-    def _logits(self, model: TableModel, sequence: Sequence, place: int) -> list[float]:
-        index = 0
-        for back in range(model.config.order - 1, -1, -1):
-            index = index * (model.config.vocab_size + 1) + 1 + sequence.tokens.get(place - back, -1)
-        phase = (2 * place + 1) % model.config.phases  # its position, and as many tokens that it sees
-        logits: list[float] = model.table[phase, index].tolist()
+    def _logits(self, memory: Memory, sequence: Sequence, place: int) -> list[float]:
+        config, index = memory.model.config, 0
+        for back in range(config.order - 1, -1, -1):
+            index = index * (config.vocab_size + 1) + 1 + sequence.tokens.get(place - back, -1)
+        phase = (2 * place + 1) % config.phases  # its position, and as many tokens that it sees
+        logits = memory.table[phase][index]
         return logits[::-1] if sequence.spoilt else logits
 
 
