@@ -1,4 +1,7 @@
-"""Tiny GGUF models: a pair of Llamas as transformers has them, and random ones of kinds that keep other memories."""
+"""Tiny GGUF models: Llamas as transformers has them, and random ones of kinds that keep other memories.
+
+A draft is its target with some `noise`.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ def written(model: Any, file: Path) -> Path:
     return file
 
 
-def hybrid(file: Path, seed: int) -> Path:
+def hybrid(file: Path, noise: float = 0.0) -> Path:
     """Short convolutions, whose state llama.cpp keeps a few of, and attention in every third layer."""
     heads = [0, 0, HEADS]
     attention = {"attn_q": (WIDTH, WIDTH), "attn_k": (WIDTH, WIDTH), "attn_v": (WIDTH, WIDTH)}
@@ -29,20 +32,20 @@ def hybrid(file: Path, seed: int) -> Path:
     convolution |= {"shortconv.out_proj": (WIDTH, WIDTH)}
     layers = [attention if each else convolution for each in heads]
     sizes = {"head_count_kv": heads, "shortconv_l_cache": 3, "vocab_size": VOCABULARY}
-    return _random(file, "lfm2", seed, layers, sizes, last_norm="token_embd_norm")
+    return _random(file, "lfm2", noise, layers, sizes, last_norm="token_embd_norm")
 
 
-def windowed(file: Path, seed: int, window: int = 6) -> Path:
+def windowed(file: Path, noise: float = 0.0, window: int = 6) -> Path:
     """Sliding windows in all layers but the last."""
     attention = {"attn_q": (WIDTH, WIDTH), "attn_k": (WIDTH, WIDTH), "attn_v": (WIDTH, WIDTH)}
     attention |= {"attn_output": (WIDTH, WIDTH), "attn_q_norm": (HEAD,), "attn_k_norm": (HEAD,)}
     attention |= {"post_attention_norm": (WIDTH,), "post_ffw_norm": (WIDTH,)}
     sizes = {"head_count_kv": HEADS, "sliding_window": window, "vocab_size": VOCABULARY}
-    return _random(file, "gemma3", seed, [attention] * LAYERS, sizes)
+    return _random(file, "gemma3", noise, [attention] * LAYERS, sizes)
 
 
 def _random(
-    file: Path, kind: str, seed: int, layers: list[Any], sizes: dict[str, Any], last_norm: str = "output_norm"
+    file: Path, kind: str, noise: float, layers: list[Any], sizes: dict[str, Any], last_norm: str = "output_norm"
 ) -> Path:
     import gguf
 
@@ -57,9 +60,10 @@ def _random(
     inner |= {"ffn_gate": (INNER, WIDTH), "ffn_up": (INNER, WIDTH)}
     for number, layer in enumerate(layers):
         shapes |= {f"blk.{number}.{name}": shape for name, shape in (inner | layer).items()}
-    random = np.random.default_rng(seed)
+    random, other = np.random.default_rng(0), np.random.default_rng(1)
     for name, shape in shapes.items():
         drawn = random.standard_normal(shape, dtype=np.float32)
+        drawn += noise * other.standard_normal(shape, dtype=np.float32)
         scale = 6.0 if name == "output" else 1.0  # so that it prefers some tokens, and rounding decides nothing
         weight = 1 + 0.1 * drawn if len(shape) == 1 else scale * drawn / shape[1] ** 0.5
         writer.add_tensor(f"{name}.weight", weight.astype(np.float32))

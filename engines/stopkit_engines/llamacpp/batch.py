@@ -1,8 +1,7 @@
 """A batch as llama.cpp reads it: tokens of several sequences, each with its place."""
 
 import ctypes
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -16,29 +15,47 @@ class Span(NamedTuple):
     scored: int
     """How many of the last ones are to be scored."""
 
+    @property
+    def unscored(self) -> "Span":
+        """Those before them."""
+        return Span(self.row, self.begin, self.tokens[: len(self.tokens) - self.scored], 0)
 
-def batch_of(spans: Sequence[Span], batch: Any) -> Any:
-    """The `spans` as a struct of the type `batch`, which keeps alive what it points to."""
-    lengths = [len(span.tokens) for span in spans]
-    rows = _array(ctypes.c_int32, chain(*([span.row] * length for span, length in zip(spans, lengths, strict=True))))
-    first, size = ctypes.addressof(rows), ctypes.sizeof(ctypes.c_int32)
-    places = _array(ctypes.c_void_p, range(first, first + size * len(rows), size))
-    made = batch(
-        n_tokens=len(rows),
-        token=_array(ctypes.c_int32, chain(*(span.tokens for span in spans))),
-        pos=_array(ctypes.c_int32, chain(*(range(span.begin, span.begin + len(span.tokens)) for span in spans))),
-        n_seq_id=_array(ctypes.c_int32, [1] * len(rows)),
-        seq_id=ctypes.cast(places, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-        logits=_array(ctypes.c_int8, chain(*(_scored(span) for span in spans))),
-    )
-    made.rows = rows  # reached by address alone
-    return made
+    @property
+    def last(self) -> "Span":
+        """Those that are to be scored."""
+        before = len(self.tokens) - self.scored
+        return Span(self.row, self.begin + before, self.tokens[before:], self.scored)
 
 
-def _scored(span: Span) -> Iterable[int]:
-    return (int(at >= len(span.tokens) - span.scored) for at in range(len(span.tokens)))
+class Batch:
+    """Memory for batches of at most `most` tokens; `struct` is llama.h's type of a batch.
 
+    It is made once, since to make it takes longer than a small model takes for a token.
+    """
 
-def _array(kind: Any, values: Iterable[Any]) -> Any:
-    given = list(values)
-    return (kind * len(given))(*given)
+    def __init__(self, struct: Any, most: int) -> None:
+        self._token, self._place, self._row, self._one = ((ctypes.c_int32 * most)() for _ in range(4))
+        self._scored = (ctypes.c_int8 * most)()
+        first, size = ctypes.addressof(self._row), ctypes.sizeof(ctypes.c_int32)
+        rows = (ctypes.c_void_p * most)(*range(first, first + size * most, size))
+        self._one[:] = [1] * most
+        self._struct = struct(
+            token=self._token,
+            pos=self._place,
+            n_seq_id=self._one,
+            seq_id=ctypes.cast(rows, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            logits=self._scored,
+        )
+
+    def of(self, spans: Sequence[Span]) -> Any:
+        """The struct with these `spans`, valid until the next."""
+        end = 0
+        for row, begin, tokens, scored in spans:
+            count = len(tokens)
+            here, end = slice(end, end + count), end + count
+            self._token[here] = tokens
+            self._place[here] = range(begin, begin + count)
+            self._row[here] = [row] * count
+            self._scored[here] = [0] * (count - scored) + [1] * scored
+        self._struct.n_tokens = end
+        return self._struct

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from stopkit.errors import GenerationError
-from stopkit_engines.llamacpp.batch import Span, batch_of
+from stopkit_engines.llamacpp.batch import Batch, Span
 from stopkit_engines.llamacpp.library import reason
 
 DTYPES = {ctypes.c_float: torch.float32, ctypes.c_double: torch.float64}
@@ -25,6 +25,7 @@ class Settings(BaseModel):
 
     threads: int = Field(ge=1)
     cache: Literal["float16", "float32"]
+    flash_attention: bool | None
     swa_full: bool
     states: int = Field(ge=0)
 
@@ -58,6 +59,8 @@ class Context:
             "float16": self._llama.GGML_TYPE_F16,
             "float32": self._llama.GGML_TYPE_F32,
         }[settings.cache]
+        if settings.flash_attention is not None:
+            params.flash_attn_type = int(settings.flash_attention)
         params.swa_full = settings.swa_full
         params.n_rs_seq = settings.states if model.has_states else 0
         params.no_perf = True
@@ -67,21 +70,31 @@ class Context:
             raise GenerationError(reason(f"llama.cpp cannot make room for {rows} sequences of {capacity} tokens"))
         weakref.finalize(self, self._llama.llama_free, self._context)
         self._memory = self._llama.llama_get_memory(self._context)
+        self._batch = Batch(self._llama.llama_batch, params.n_batch)
+        self._views: dict[tuple[int, int, int], Tensor] = {}
 
     def decode(self, spans: Sequence[Span], hidden: bool = False) -> Rows:
         """See the `spans`, and score the positions that they say. Raises GenerationError where llama.cpp cannot."""
+        if hidden:  # asked for hidden states it scores whole batches, and a prompt may be long
+            self._see([span.unscored for span in spans if len(span.tokens) > span.scored], hidden=False)
+            spans = [span.last for span in spans]
+        self._see(spans, hidden)
+        scored = sum(span.scored for span in spans)
+        logits = self._view(self._llama.llama_get_logits(self._context), scored, self._model.vocabulary)
+        if not hidden:
+            return Rows(logits, None)
+        return Rows(logits, self._view(self._llama.llama_get_embeddings(self._context), scored, self._model.width))
+
+    def _see(self, spans: Sequence[Span], hidden: bool) -> None:
+        if not spans:
+            return
         if hidden != self._hidden:
             self._llama.llama_set_embeddings(self._context, hidden)
             self._hidden = hidden
         self._last = {span.row: span.begin for span in spans}
-        if code := self._llama.llama_decode(self._context, batch_of(spans, self._llama.llama_batch)):
+        if code := self._llama.llama_decode(self._context, self._batch.of(spans)):
             fault = "its memory is full" if code == NO_SLOT else f"llama_decode returns {code}"
             raise GenerationError(reason(f"llama.cpp fails to read {len(spans)} sequences; {fault}"))
-        scored = sum(span.scored for span in spans)
-        logits = _tensor(self._llama.llama_get_logits(self._context), scored, self._model.vocabulary)
-        if not hidden:
-            return Rows(logits, None)
-        return Rows(logits, _tensor(self._llama.llama_get_embeddings(self._context), scored, self._model.width))
 
     def forget(self, row: int, keep: int) -> bool:
         """Forget all but the first `keep` tokens of a row; whether that is done, and nothing else was lost.
@@ -99,8 +112,10 @@ class Context:
         first = int(self._llama.llama_memory_seq_pos_min(self._memory, row))
         return 0 <= first <= max(0, keep + 1 - self._window)
 
-
-def _tensor(pointer: Any, rows: int, columns: int) -> Tensor:
-    """What is at `pointer`, without a copy."""
-    memory = (pointer._type_ * (rows * columns)).from_address(ctypes.addressof(pointer.contents))
-    return torch.frombuffer(memory, dtype=DTYPES[pointer._type_]).view(rows, columns)
+    def _view(self, pointer: Any, rows: int, columns: int) -> Tensor:
+        """What is at `pointer`, [rows, columns], without a copy."""
+        at = (ctypes.addressof(pointer.contents), rows, columns)
+        if at not in self._views:
+            memory = (pointer._type_ * (rows * columns)).from_address(at[0])
+            self._views[at] = torch.frombuffer(memory, dtype=DTYPES[pointer._type_]).view(rows, columns)
+        return self._views[at]

@@ -57,6 +57,9 @@ class LlamaCppEngine(Engine):
     threads: int | None = Field(default=None, ge=1, description="threads of a forward; unset, as many as torch has")
     gpu_layers: int = Field(default=-1, ge=-1, description="layers to put on a GPU if llama.cpp has one; -1 puts all")
     cache: Literal["float16", "float32"] = Field(default="float16", description="keys and values")
+    flash_attention: bool | None = Field(
+        default=None, description="whether to fuse attention, on a CPU in half precision; unset, llama.cpp decides"
+    )
     swa_full: bool = Field(
         default=True,
         description="keep all keys and values of layers with a sliding window, so that any block can be taken back; if "
@@ -161,4 +164,5 @@ class LlamaCppEngine(Engine):
     @property
     def _settings(self) -> Settings:
         threads = self.threads or torch.get_num_threads()
-        return Settings(threads=threads, cache=self.cache, swa_full=self.swa_full, states=self.states)
+        fields = {name: getattr(self, name) for name in Settings.model_fields}
+        return Settings(**fields | {"threads": threads})
