@@ -60,7 +60,7 @@ class Tables:
 
     window: int = 0
     states: bool = False
-    most_rows: int = 256
+    most_rows: int = 2048
     llama_batch: ClassVar[Any] = Batch
     GGML_TYPE_F16: ClassVar[int] = 1
     GGML_TYPE_F32: ClassVar[int] = 0

@@ -1,9 +1,9 @@
 """Where a GGUF file lies: a path, or the bundled pair, which is written as GGUF when it is first named."""
 
 import os
+from hashlib import blake2b
 from pathlib import Path
 
-import stopkit
 from stopkit.files import replacing
 from stopkit.pair import bundled
 from stopkit_engines.llamacpp.writing import write_llama
@@ -20,7 +20,8 @@ def locate(reference: str, where: str) -> Path:
     if not reference.startswith("bundled:"):
         return Path(reference).expanduser()
     source = bundled.model_path(reference.removeprefix("bundled:"), where)
-    file = folder() / f"{stopkit.__version__}-{source.name}.gguf"
+    known = blake2b((source / "model.safetensors").read_bytes(), digest_size=8).hexdigest()
+    file = folder() / f"{source.name}-{known}.gguf"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as place:

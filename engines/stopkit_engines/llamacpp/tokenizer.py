@@ -31,15 +31,17 @@ class GgufTokenizer:
         return {"input_ids": list(_filled(written, ctypes.c_int32, len(raw) + 2))}
 
     def decode(self, tokens: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """The text of `tokens`; what is no whole character is �."""
-        given = (ctypes.c_int32 * len(tokens))(*tokens)
+        """The text of `tokens`, one after another as they are; what is no whole character is �.
 
+        llama.cpp's own way to write several would take spaces away before punctuation.
+        """
+        return b"".join(self._piece(token, not skip_special_tokens) for token in tokens).decode(errors="replace")
+
+    def _piece(self, token: int, special: bool) -> bytes:
         def written(into: Any, room: int) -> int:
-            return int(
-                self._llama.llama_detokenize(self._vocab, given, len(given), into, room, False, not skip_special_tokens)
-            )
+            return int(self._llama.llama_token_to_piece(self._vocab, token, into, room, 0, special))
 
-        return bytes(_filled(written, ctypes.c_char, 16 * len(tokens))).decode(errors="replace")
+        return bytes(_filled(written, ctypes.c_char, 32))
 
     def convert_ids_to_tokens(self, token: int) -> str:
         """What the vocabulary calls a token."""
