@@ -1,4 +1,4 @@
-"""Every registered engine passes the conformance kit; where models are files, tables take their place in its library."""
+"""Every registered engine passes the conformance kit; where models are files, tables take their place."""
 
 from collections.abc import Callable
 

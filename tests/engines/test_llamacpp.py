@@ -127,7 +127,7 @@ def test_wrong_files_are_refused(name: str, content: bytes | None, fault: str, t
 
 
 def test_the_models_own_sampling_is_refused(pair: tuple[TableModel, TableModel]) -> None:
-    with pytest.raises(InputError, match="generate.sampling"):
+    with pytest.raises(InputError, match=r"generate\.sampling"):
         OverTables.from_models(*pair).generate([[0]], "adaedl", sampling="model")
 
 

@@ -1,4 +1,4 @@
-"""At temperature 0 the engine says what llama.cpp says by itself, and counts what must have been drafted and accepted."""
+"""At temperature 0 the engine says what llama.cpp says by itself, and drafts and accepts what it must."""
 
 from typing import Any
 
