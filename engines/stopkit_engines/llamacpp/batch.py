@@ -34,8 +34,10 @@ class Batch:
     """
 
     def __init__(self, struct: Any, most: int) -> None:
-        self._token, self._place, self._row, self._one = ((ctypes.c_int32 * most)() for _ in range(4))
-        self._scored = (ctypes.c_int8 * most)()
+        numbers: Any = ctypes.c_int32 * most
+        flags: Any = ctypes.c_int8 * most
+        self._token, self._place, self._row, self._one = (numbers() for _ in range(4))
+        self._scored = flags()
         first, size = ctypes.addressof(self._row), ctypes.sizeof(ctypes.c_int32)
         rows = (ctypes.c_void_p * most)(*range(first, first + size * most, size))
         self._one[:] = [1] * most
