@@ -1,6 +1,7 @@
 """The engine `llamacpp` beside `eager`: tokens a second of policies on the bundled pair, and where the time goes.
 
-Engines, policies and temperatures alternate in one process, on the same prompts and seeds. With `--gguf FILE` a model
+Engines, policies and temperatures alternate in one process, on the same prompts and seeds. With one thread the time of
+the processor is what a free machine would take, whoever else is on this one; wall time is told beside it. With `--gguf FILE` a model
 of your own runs by itself and with `prompt_lookup`, on a prompt that repeats itself. Needs stopkit[llamacpp].
 `python benchmarks/on_llama_cpp.py` writes benchmarks/results/llamacpp.json.
 """
@@ -8,6 +9,7 @@ of your own runs by itself and with `prompt_lookup`, on a prompt that repeats it
 import argparse
 import json
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -29,6 +31,14 @@ POLICIES = ("autoregressive", "static:length=2", "adaedl", "goodput")
 LOOKUPS = ("autoregressive", "static:length=4", "static:length=8")
 TEMPERATURES = (0.0, 1.0)
 REPEATED = "".join(f"person {at}: name = Anna, age = {20 + at}, town = Paris;\n" for at in range(8))
+
+
+class Run(NamedTuple):
+    """What one generation took."""
+
+    stats: Statistics
+    cpu: float
+    """Seconds of the processor, of all threads."""
 
 
 class Runs(NamedTuple):
@@ -74,35 +84,42 @@ def engines(arguments: argparse.Namespace) -> Iterator[Runs]:
 def measure(several: Sequence[Runs], repeats: int, tokens: int) -> list[dict[str, Any]]:
     """A row for every engine, policy and temperature."""
     cells = [(runs, *cell) for runs in several for cell in product(runs.policies, TEMPERATURES)]
-    measured: dict[Any, list[Statistics]] = {(runs.name, policy, heat): [] for runs, policy, heat in cells}
+    measured: dict[Any, list[Run]] = {(runs.name, policy, heat): [] for runs, policy, heat in cells}
     for repeat in range(repeats + 1):
         for runs, policy, heat in cells:
             options = {"temperature": heat, "max_new_tokens": tokens, "batch_size": 1}
             chosen = load_policy(parse_spec(policy, "policy"))
-            result = runs.engine.generate(runs.prompts, chosen, seed=repeat, **options)
+            begun = time.process_time()
+            stats = runs.engine.generate(runs.prompts, chosen, seed=repeat, **options).stats
             if repeat:  # the first is the warm-up
-                measured[runs.name, policy, heat].append(result.stats)
+                measured[runs.name, policy, heat].append(Run(stats, time.process_time() - begun))
     return [row(*cell, measured) for cell in measured]
 
 
-def row(engine: str, policy: str, heat: float, measured: Mapping[Any, Sequence[Statistics]]) -> dict[str, Any]:
+def row(engine: str, policy: str, heat: float, measured: Mapping[Any, Sequence[Run]]) -> dict[str, Any]:
     """Medians over the repeats; the speed-up is taken within each."""
-    own, alone = measured[engine, policy, heat], measured[engine, "autoregressive", heat]
-    speedups = [mine.tokens_per_second / other.tokens_per_second for mine, other in zip(own, alone, strict=True)]
-    speeds = [stats.tokens_per_second for stats in own]
+    own, alone = ([(run, _cpu(run)) for run in measured[engine, name, heat]] for name in (policy, "autoregressive"))
+    speedups = [other / mine for (_, mine), (_, other) in zip(own, alone, strict=True)]
+    several, cpu = [run.stats for run, _ in own], [mine for _, mine in own]
     return {
         "engine": engine,
         "policy": policy,
         "temperature": heat,
-        "tokens_per_second": statistics.median(speeds),
-        "spread": (max(speeds) - min(speeds)) / 2,
+        "cpu_ms_per_token": statistics.median(cpu),
+        "spread": (max(cpu) - min(cpu)) / 2,
         "speedup": statistics.median(speedups),
-        "acceptance_rate": statistics.median(stats.acceptance_rate for stats in own),
-        "draft_ms": _milliseconds(own, "draft", "draft_forwards"),
-        "verify_ms": _milliseconds(own, "verify", "target_forwards"),
-        "policy_ms": _milliseconds(own, "policy", "drafted"),
-        "other_ms": _milliseconds(own, "other", "rounds"),
+        "tokens_per_second": statistics.median(stats.tokens_per_second for stats in several),
+        "acceptance_rate": statistics.median(stats.acceptance_rate for stats in several),
+        "draft_ms": _milliseconds(several, "draft", "draft_forwards"),
+        "verify_ms": _milliseconds(several, "verify", "target_forwards"),
+        "policy_ms": _milliseconds(several, "policy", "drafted"),
+        "other_ms": _milliseconds(several, "other", "rounds"),
     }
+
+
+def _cpu(run: Run) -> float:
+    """Milliseconds of the processor for a token."""
+    return 1e3 * run.cpu / run.stats.tokens
 
 
 def _milliseconds(several: Sequence[Statistics], phase: str, of: str) -> float | None:
@@ -117,16 +134,7 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     def shown(name: str) -> Column:
         return Column(name.replace("_", " "), name, lambda row: "" if row[name] is None else f"{row[name]:.2f}")
 
-    names = (
-        "tokens_per_second",
-        "spread",
-        "speedup",
-        "acceptance_rate",
-        "draft_ms",
-        "verify_ms",
-        "policy_ms",
-        "other_ms",
-    )
+    names = ("cpu_ms_per_token", "spread", "speedup", "tokens_per_second", "acceptance_rate", "verify_ms", "draft_ms")
     columns = (text("engine", "engine"), text("policy", "policy"), number("T", "temperature", "{:g}"))
     Console().print(table(rows, (*columns, *map(shown, names))))
 

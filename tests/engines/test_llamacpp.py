@@ -21,6 +21,7 @@ MEMORIES = {
     "few rows": over(Tables(most_rows=2)),
     "two states": over(Tables(states=True), states=2),
     "no states": over(Tables(states=True), states=0),
+    "many states": over(Tables(states=True), states=8),
     "a window": over(Tables(window=3), swa_full=False),
     "a window kept whole": over(Tables(window=3)),
 }
@@ -56,7 +57,24 @@ def test_what_was_taken_back_is_forgotten(pair: tuple[TableModel, TableModel], m
     assert not differs_from_a_fresh_one(MEMORIES[memory].from_models(*pair))
 
 
-@pytest.mark.parametrize("memory", ["two states", "a window"])
+@pytest.mark.parametrize(
+    ("memory", "target", "draft"),
+    [
+        ("plain", True, True),
+        ("two states", False, False),
+        ("no states", False, False),
+        ("many states", True, False),
+        ("a window", False, False),
+    ],
+)
+def test_the_trial_tells_how_tokens_are_taken_back(
+    pair: tuple[TableModel, TableModel], memory: str, target: bool, draft: bool
+) -> None:
+    ways = MEMORIES[memory].from_models(*pair).trial_of_models()
+    assert {field: way == "takes tokens back" for field, way in ways.items()} == {"target": target, "draft": draft}
+
+
+@pytest.mark.parametrize("memory", ["many states", "a window"])
 def test_llama_cpps_yes_is_not_enough(
     pair: tuple[TableModel, TableModel], memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +84,10 @@ def test_llama_cpps_yes_is_not_enough(
         return bool(memory._llama.llama_memory_seq_rm(memory._memory, row, keep, -1))
 
     monkeypatch.setattr(context.Context, "forget", trusting)
-    assert differs_from_a_fresh_one(MEMORIES[memory].from_models(*pair))
+    engine = MEMORIES[memory].from_models(*pair)
+    assert differs_from_a_fresh_one(engine)
+    with pytest.raises((InputError, GenerationError), match=r"after tokens that were taken back|llama_decode returns"):
+        engine.trial_of_models()
 
 
 def test_hidden_states_are_copies(pair: tuple[TableModel, TableModel]) -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -20,6 +21,7 @@ from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.sequences import open_sequences
 from stopkit_engines.batch.text import TextStream
+from stopkit_engines.llamacpp import trial
 from stopkit_engines.llamacpp.context import Context, Settings
 from stopkit_engines.llamacpp.model import GgufModel, load
 from stopkit_engines.llamacpp.places import locate
@@ -119,6 +121,20 @@ class LlamaCppEngine(Engine):
         return {
             "models": {field: model.description for field, model in models.items() if model is not None},
             "threads": self._settings.threads,
+        }
+
+    def trial_of_models(self) -> dict[str, str]:
+        models, longest = self.models, trial.BLOCK + max(trial.LENGTHS) + 1
+        tried = {"target": (models.target, (trial.BLOCK,)), "draft": (models.draft, (1,) * trial.BLOCK)}
+        return {
+            field: trial.way(
+                partial(self._runner, field, model, len(trial.LENGTHS), longest),
+                model.vocabulary,
+                widths,
+                f"engine.{field}",
+            )
+            for field, (model, widths) in tried.items()
+            if model is not None
         }
 
     def padding(self) -> int | None:
