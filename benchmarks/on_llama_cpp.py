@@ -1,8 +1,9 @@
 """The engine `llamacpp` beside `eager`: tokens a second of policies on the bundled pair, and where the time goes.
 
 Engines, policies and temperatures alternate in one process, on the same prompts and seeds. With one thread the time of
-the processor is what a free machine would take, whoever else is on this one; wall time is told beside it. With `--gguf FILE` a model
-of your own runs by itself and with `prompt_lookup`, on a prompt that repeats itself. Needs stopkit[llamacpp].
+the processor is what a free machine would take, whoever else is on this one; wall time is told beside it. With
+`--gguf FILE` a model of your own runs by itself and with `prompt_lookup`, on a prompt that repeats itself. Needs
+stopkit[llamacpp].
 `python benchmarks/on_llama_cpp.py` writes benchmarks/results/llamacpp.json.
 """
 

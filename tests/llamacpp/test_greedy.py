@@ -55,6 +55,22 @@ def test_a_model_accepts_all_that_it_drafts_itself(engine: Make, kind: str) -> N
     assert stats.acceptance_rate == 1.0
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "way"),
+    [
+        ("llama", {}, {"target": "takes", "draft": "takes"}),
+        ("windowed", {}, {"target": "takes", "draft": "takes"}),
+        ("hybrid", {}, {"target": "takes", "draft": "reads"}),
+        ("hybrid", {"states": 0}, {"target": "reads", "draft": "reads"}),
+    ],
+)
+def test_the_trial_tells_how_tokens_are_taken_back(
+    engine: Make, kind: str, fields: dict[str, Any], way: dict[str, str]
+) -> None:
+    tried = engine(kind, **fields).trial_of_models()
+    assert {field: found.split()[0] for field, found in tried.items()} == way
+
+
 def test_prompt_lookup_drafts_without_a_model(loaded: dict[str, tuple[GgufModel, GgufModel]], engine: Make) -> None:
     target, _ = loaded["llama"]
     lookup = type(engine("llama")).from_models(target, {"kind": "prompt_lookup"}, cache="float32", threads=1)
