@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 VLLM := .venv-vllm
 
-.PHONY: bench demo test test-compiled test-kernels test-vllm wheels check lint types imports docs gpu-check clean
+.PHONY: bench demo test test-compiled test-kernels test-llamacpp test-vllm wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some
 test-kernels: $(VENV)/.installed-dev  ## The fused kernel, by Triton's interpreter where there is no GPU
 	$(PIP) triton
 	TRITON_INTERPRET=$(if $(wildcard /dev/nvidia0),0,1) $(BIN)/python -m pytest -m kernels tests/kernels
+
+test-llamacpp: $(VENV)/.installed-dev  ## The engine over llama.cpp, which is built from source the first time
+	$(PIP) -e '.[llamacpp]'
+	$(BIN)/python -m pytest -m llamacpp tests/llamacpp
 
 $(VLLM)/.installed: pyproject.toml engines/vllm/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VLLM)

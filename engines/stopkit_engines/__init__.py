@@ -12,5 +12,6 @@ def stopkit_engines() -> list[type[Kind]]:
     """The built-in engines."""
     from stopkit_engines.compiled import CompiledEngine
     from stopkit_engines.eager import EagerEngine
+    from stopkit_engines.llamacpp.engine import LlamaCppEngine
 
-    return [EagerEngine, CompiledEngine]
+    return [EagerEngine, CompiledEngine, LlamaCppEngine]

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Scores(NamedTuple):
@@ -53,6 +54,12 @@ def joined(scores: Sequence[Scores]) -> Scores:
     """The scores of forwards over one position after another, side by side."""
     hidden = [each.hidden_state for each in scores if each.hidden_state is not None]
     return Scores(torch.cat([each.logits for each in scores], 1), torch.cat(hidden, 1) if hidden else None)
+
+
+def fitted(logits: Tensor, vocabulary: int) -> Tensor:
+    """Logits [..., V] cut, or padded with -inf, to `vocabulary` entries: models of one tokenizer pad it differently."""
+    missing = vocabulary - logits.shape[-1]
+    return functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
 
 
 def finite(logits: Tensor) -> Tensor:

@@ -4,11 +4,9 @@ import inspect
 import sys
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
-from stopkit_engines.batch.runner import Scores
+from stopkit_engines.batch.runner import Scores, fitted
 
 CACHE_ARGUMENTS = ("cache", "past_key_values", "cache_params")
 """What forwards call the cache; the first is the name since transformers 5.24."""
@@ -56,11 +54,9 @@ class Forward:
             tokens = tokens.clamp(max=self._last_token)
         output = self.model(input_ids=tokens, **inputs, **{str(self.cache_argument): cache})
         self.count += 1
-        return Scores(self._fit(output.logits[:, -keep:]), output.hidden_states[-1][:, -keep:] if hidden else None)
-
-    def _fit(self, logits: Tensor) -> Tensor:
-        missing = self._vocabulary - logits.shape[-1]
-        return functional.pad(logits, (0, missing), value=-torch.inf) if missing else logits
+        return Scores(
+            fitted(output.logits[:, -keep:], self._vocabulary), output.hidden_states[-1][:, -keep:] if hidden else None
+        )
 
 
 def vocabulary_size(model: Any) -> int:
