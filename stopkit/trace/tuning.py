@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 import torch
+from torch import Tensor
 
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError, one_line, shown
@@ -123,6 +124,27 @@ def gain(tuned: Sequence[Replay], before: Sequence[Replay]) -> Interval | None:
     pairs = zip(tuned, before, strict=True)
     ratios = torch.stack([resampled(new.work, 1.0) / resampled(old.work, 1.0) for new, old in pairs])
     return interval(ratios.log().mean(0).exp())
+
+
+def kept(part: Sequence[Replay], whole: Sequence[Replay]) -> tuple[float | None, Interval | None]:
+    """Which share one policy has of another's gain over autoregressive decoding, and an interval of it.
+
+    A gain is the geometric mean of the speed-ups over the costs, less 1. Each is replayed on the same sequences at the
+    same costs. Both are None where the other gains nothing; the interval is if it may gain nothing, or if there is only
+    one sequence.
+    """
+    ours, theirs = (geometric_mean([each.speedup for each in replays]) - 1 for replays in (part, whole))
+    if theirs <= 0:
+        return None, None
+    if len(part[0].sequences) < 2:
+        return ours / theirs, None
+    drawn, of = _gains(part), _gains(whole)
+    return ours / theirs, interval(drawn / of) if interval(of)[0] > 0 else None
+
+
+def _gains(replays: Sequence[Replay]) -> Tensor:
+    """The gain over autoregressive decoding in every resample, [RESAMPLES]."""
+    return torch.stack([resampled(each.work, 1 / each.costs.verify) for each in replays]).log().mean(0).exp() - 1
 
 
 def done(study: optuna.Study) -> int:
