@@ -1,6 +1,6 @@
 """Servers that run without stopkit: what each can be told about draft lengths, and which policy has that rule.
 
-As of vLLM 0.33, SGLang 0.5.23, transformers 5.24 and llama.cpp of November 2026. Where a server can be told how drafts
+As of vLLM 0.33, SGLang 0.5.23, transformers 5.24 and llama.cpp b11413. Where a server can be told how drafts
 are drawn, it is told to draw them from the draft's distribution, as a trace holds them.
 """
 
@@ -165,7 +165,8 @@ SERVERS: Mapping[str, Server] = {
         },
         form=command_line,
         where="the command line of sglang.launch_server",
-        apart="among its draft tokens it counts the one before the block",
+        apart="by default it drafts the most probable tokens, of which fewer are accepted at a temperature; among its "
+        "draft tokens it counts the one before the block",
     ),
 }
 """By the name that a user gives."""
