@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: bench demo test test-compiled test-kernels wheels check lint types imports docs gpu-check clean
+.PHONY: bench demo test test-compiled test-kernels test-ray wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ test-compiled: $(VENV)/.installed-dev  ## What compiles models, which takes some
 test-kernels: $(VENV)/.installed-dev  ## The fused kernel, by Triton's interpreter where there is no GPU
 	$(PIP) triton
 	TRITON_INTERPRET=$(if $(wildcard /dev/nvidia0),0,1) $(BIN)/python -m pytest -m kernels tests/kernels
+
+test-ray: $(VENV)/.installed-dev  ## What records with workers of a Ray cluster, one of this machine's own
+	$(PIP) -e '.[ray]'
+	$(BIN)/python -m pytest -m ray tests/cluster
 
 check: lint types imports docs  ## Everything CI runs on top of the tests
 
