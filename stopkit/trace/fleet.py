@@ -5,6 +5,8 @@ worker that dies nothing is lost but the sequence that it was at, which another 
 """
 
 import logging
+import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -102,7 +104,8 @@ class Fleet(Recorder):
         """
         ray = _ray()
         try:
-            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+            with _own_handler():
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises errors of any kind over an address
             raise InputError(f"--ray: {address}: no cluster can be reached: {one_line(error)}") from None
         try:
@@ -222,6 +225,15 @@ def _batches(request: RecordingRequest) -> Iterator[Batch]:
         )
         if not request.done.issuperset(part.sequences):
             yield Batch(number, part, places)
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keeps what is to be done upon SIGTERM as it was: Ray would end the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():  # which alone has handlers
+        signal.signal(signal.SIGTERM, before)
 
 
 def _ray() -> Any:

@@ -107,11 +107,8 @@ def test_wrong_input_and_interrupts_are_as_without_ray(
 
     prompts.write_text(whole)
 
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as changed:
-        after_first(changed, interrupt)
+        after_first(changed, lambda: os.kill(os.getpid(), signal.SIGTERM))
         done = run(*arguments, "--out", path, *where)
     assert done.exit_code == 130
     assert "Sequences that are missing: 7; --resume records them." in done.stderr
