@@ -9,8 +9,8 @@ import pytest
 
 from stopkit import GenerationError, InputError, StopkitError
 from stopkit.generation import GenerationOptions
-from stopkit.trace import fleet as module
-from stopkit.trace.fleet import MOST_DEATHS, Fleet, Share
+from stopkit.trace.fleet import Batch, Fleet, Worker
+from stopkit.trace.pool import MOST_DEATHS, Pool, Share
 from stopkit.trace.recorder import RecordingRequest
 
 Deed = Callable[[int, int], None]
@@ -44,6 +44,8 @@ class Method:
 class Ray:
     """Starts workers that do a deed for every sequence; those of the numbers `stillborn` never begin."""
 
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
     def __init__(self, deed: Deed, stillborn: range = range(0)) -> None:
         self.workers, self.killed = list[SimpleNamespace](), list[SimpleNamespace]()
         self.begun = Counter[int]()
@@ -59,9 +61,9 @@ class Ray:
     def _worker(self) -> SimpleNamespace:
         number = len(self.workers)
 
-        def record(request: RecordingRequest) -> Iterator[Callable[[], Any]]:
-            for sequence in request.sequences:
-                if sequence not in request.done:
+        def record(batch: Batch) -> Iterator[Callable[[], Any]]:
+            for sequence in batch.request.sequences:
+                if sequence not in batch.request.done:
                     yield lambda sequence=sequence: (self._deed(number, sequence), SimpleNamespace(sequence=sequence))[
                         1
                     ]  # type: ignore[misc]
@@ -91,21 +93,10 @@ def _lose() -> None:
     raise RayError("lost")
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Fleet, Ray]]:
+def made(deed: Deed, **more: Any) -> tuple[Fleet, Ray]:
     """A fleet of two workers, and what they run on."""
-
-    def make(deed: Deed, **more: Any) -> tuple[Fleet, Ray]:
-        ray = Ray(deed, **more)
-        monkeypatch.setattr(module, "_ray", lambda: ray)
-        monkeypatch.setattr(module, "_errors", lambda: SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError))
-        fleet = Fleet({"kind": "eager"})
-        fleet._share = Share(2, 0, 1)
-        for _ in range(2):
-            fleet._start()
-        return fleet, ray
-
-    return make
+    ray = Ray(deed, **more)
+    return Fleet(Pool(ray, Share(2, 0, 1), Worker, {})), ray
 
 
 def request(done: frozenset[int] = frozenset()) -> RecordingRequest:
@@ -139,7 +130,7 @@ def recorded(fleet: Fleet, **more: Any) -> list[int]:
 
 @pytest.mark.parametrize("times", range(MOST_DEATHS))
 @pytest.mark.parametrize("sequence", [1, 3, 13])
-def test_nothing_is_lost_and_nothing_is_there_twice(made: Any, times: int, sequence: int) -> None:
+def test_nothing_is_lost_and_nothing_is_there_twice(times: int, sequence: int) -> None:
     fleet, ray = made(dying(times, sequence))
     assert sorted(recorded(fleet)) == list(range(1, 14, 2))
     assert len(ray.killed) == times
@@ -148,18 +139,18 @@ def test_nothing_is_lost_and_nothing_is_there_twice(made: Any, times: int, seque
     assert {at: ray.begun[at] for at in often} == often, "what the dead had finished is not recorded again"
 
 
-def test_what_is_done_is_left_out(made: Any) -> None:
+def test_what_is_done_is_left_out() -> None:
     fleet, _ = made(dying(0, 0))
     assert sorted(recorded(fleet, done=frozenset([1, 3, 7]))) == [5, 9, 11, 13]
 
 
-def test_a_batch_that_kills_is_given_up(made: Any) -> None:
+def test_a_batch_that_kills_is_given_up() -> None:
     fleet, _ = made(dying(MOST_DEATHS, 3))
     with pytest.raises(StopkitError, match=r"^--ray: 3 workers died at the sequences 1, 3: lost$"):
         recorded(fleet)
 
 
-def test_deaths_with_a_new_sequence_between_do_not_count(made: Any) -> None:
+def test_deaths_with_a_new_sequence_between_do_not_count() -> None:
     deaths = {1: MOST_DEATHS - 1, 3: MOST_DEATHS - 1}
 
     def deed(worker: int, at: int) -> None:
@@ -172,25 +163,29 @@ def test_deaths_with_a_new_sequence_between_do_not_count(made: Any) -> None:
     assert len(ray.killed) == 2 * (MOST_DEATHS - 1)
 
 
-@pytest.mark.parametrize(
-    ("cause", "line"),
-    [
-        (InputError("prompts[1]: is empty."), "prompts[3]: is empty."),
-        (GenerationError("the target's logits are not finite."), "the target's logits are not finite."),
-    ],
-)
-def test_what_a_worker_says_is_said(made: Any, cause: Exception, line: str) -> None:
+def test_what_a_worker_says_is_said() -> None:
+    said = GenerationError("the target's logits are not finite.")
+
     def deed(worker: int, at: int) -> None:
         if at == 7:
-            raise RayTaskError(cause)
+            raise RayTaskError(said)
 
     fleet, _ = made(deed)
-    with pytest.raises(type(cause)) as raised:
+    with pytest.raises(GenerationError) as raised:
         recorded(fleet)
-    assert str(raised.value) == line
+    assert raised.value is said
 
 
-def test_workers_that_never_begin(made: Any) -> None:
+def test_a_worker_names_a_prompt_by_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(engine: Any, request: RecordingRequest) -> Any:
+        raise InputError("prompts[1]: is empty.")
+
+    monkeypatch.setattr("stopkit_engines.eager.EagerEngine.record", refuse)
+    with pytest.raises(InputError, match=r"^prompts\[5\]: is empty"):
+        list(Worker({"kind": "eager"}).record(Batch(request(), range(4, 6))))
+
+
+def test_workers_that_never_begin() -> None:
     fleet, ray = made(dying(0, 0), stillborn=range(1))
     assert sorted(recorded(fleet)) == list(range(1, 14, 2))
     assert len(ray.workers) == 3
@@ -199,7 +194,7 @@ def test_workers_that_never_begin(made: Any) -> None:
         recorded(fleet)
 
 
-def test_another_is_asked_if_one_dies(made: Any) -> None:
+def test_another_is_asked_if_one_dies() -> None:
     fleet, ray = made(dying(1, -2))
     assert fleet.identity() not in (None, 1)
     assert len(ray.killed) == 1

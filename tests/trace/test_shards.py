@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from stopkit import InputError
-from stopkit.trace.fleet import Fleet, Share
+from stopkit.trace.fleet import Fleet
+from stopkit.trace.pool import Share
 from stopkit.trace.recorder import replaced
 from stopkit.trace.shards import Shard, rank
 
