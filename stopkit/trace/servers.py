@@ -151,7 +151,8 @@ SERVERS: Mapping[str, Server] = {
         options=lambda settings, draft: settings,
         form=json.dumps,
         where="generation_config.json of the draft model",
-        apart="where scikit-learn is installed, transformers moves the threshold as it goes",
+        apart="where scikit-learn is installed, transformers moves the threshold as it goes; its schedule heuristic "
+        "drafts two tokens more after a sequence whose last round had none left to draft",
     ),
     "sglang": Server(
         settings=SGLang,

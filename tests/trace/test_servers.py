@@ -2,12 +2,15 @@
 
 import json
 import shlex
+from copy import deepcopy
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
 import pytest
+import torch
 from transformers import GenerationConfig
+from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 import stopkit
 from stopkit.costs import FixedCosts
@@ -17,6 +20,7 @@ from stopkit.trace.replay import replay
 from stopkit.trace.servers import SERVERS, server_space
 from stopkit.trace.trace import Trace
 from stopkit.trace.tuning import kept
+from tests.trace.conftest import PROMPTS, Record
 from tests.trace.traces import MAX_DRAFT, by_chance, trace
 
 COSTS = cost_grid([0.02, 0.2], [0.05])
@@ -165,3 +169,32 @@ def test_what_is_kept(recorded: Trace) -> None:
     assert sure[0] < share < sure[1]
     alone = [replay(recorded.select([3]), stopkit.load_policy(f"static:length={k}"), COSTS) for k in (1, 2)]
     assert kept(*alone)[1] is None
+
+
+def test_transformers_does_as_replayed(
+    recording: Record, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens, prompts = 14, PROMPTS[:3]
+    recording(temperature=0, max_new_tokens=tokens, max_draft=tokens, prompts=prompts).run(tmp_path / "t.parquet")
+    recorded = Trace.open(tmp_path / "t.parquet")
+    judge = AssistedCandidateGenerator.update_candidate_strategy
+    rounds: list[tuple[int, int]] = []  # tokens drafted, and accepted
+
+    def counting(self: Any, ids: Any, scores: Any, matches: int) -> None:
+        rounds.append((scores.shape[1] - 1, matches))
+        judge(self, ids, scores, matches)
+
+    monkeypatch.setattr(AssistedCandidateGenerator, "update_candidate_strategy", counting)
+    monkeypatch.setattr("transformers.generation.candidate_generator.is_sklearn_available", lambda: False)
+    target, draft = engine.models.target, engine.models.draft
+    monkeypatch.setattr(draft, "generation_config", deepcopy(draft.generation_config))
+    for length, threshold, schedule in ((3, 0.0, "constant"), (6, 0.12, "constant"), (2, 0.05, "heuristic_transient")):
+        names = SERVERS["transformers"].settings.model_fields
+        settings = dict(zip(names, (length, threshold, schedule), strict=True))
+        (replayed,) = replay(recorded, server_space("transformers", recorded).policy_at(settings), COSTS[:1])
+        draft.generation_config.update(**settings)
+        for prompt, stats in zip(prompts, replayed.sequences, strict=True):
+            rounds.clear()
+            target.generate(torch.tensor([prompt]), assistant_model=draft, do_sample=False, max_new_tokens=tokens)
+            drafted, accepted = map(sum, zip(*rounds, strict=True))
+            assert (len(rounds), drafted, accepted) == (stats.rounds, stats.drafted, stats.accepted), settings
