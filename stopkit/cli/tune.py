@@ -1,6 +1,7 @@
 """`stopkit tune`: search a policy's fields on a recording, and write the config file of the best."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,7 @@ from stopkit.cli.app import Command
 from stopkit.cli.options import json_option
 from stopkit.cli.outputs import output_option, save
 from stopkit.cli.trace.options import cost_options, costs_of, opened
+from stopkit.cli.trace.places import ray_options
 
 if TYPE_CHECKING:
     from stopkit.intervals import Interval
@@ -49,6 +51,7 @@ NAMES = ("vllm", "llama.cpp", "transformers", "sglang")
     help="Say the nearest settings of a server that runs without stopkit, too; can be repeated.",
 )
 @cost_options
+@ray_options("one a machine")
 @json_option
 def tune(
     kind: str,
@@ -60,6 +63,8 @@ def tune(
     seed: int,
     storage: str | None,
     servers: tuple[str, ...],
+    ray: str | None,
+    workers: int | None,
     max_new_tokens: int | None,
     sequences: int | None,
     json_file: str | None,
@@ -79,11 +84,15 @@ def tune(
 
     from stopkit.cli.progress import progress_bar
     from stopkit.rule_file import written_policies
+    from stopkit.spec import PYTHON_FILE
     from stopkit.trace.comparison import require_servable
     from stopkit.trace.nearest import nearest
+    from stopkit.trace.scorers import scorers
     from stopkit.trace.space import space
     from stopkit.trace.tuning import Tuning, best_policy, done
 
+    if ray and PYTHON_FILE.fullmatch(kind):
+        raise click.UsageError(f"{kind}: a rule in a file stays on this machine; leave --ray out.")
     trace = opened(path, max_new_tokens, sequences)
     asked_for = written_policies(kind)
     require_servable(trace, asked_for)
@@ -95,14 +104,15 @@ def tune(
     study = tuning.study(shared, seeded)
     elsewhere: list[Nearest] = []
     try:
-        with progress_bar("searching", trials, MofNCompleteColumn(), TimeElapsedColumn()) as update:
+        pool = scorers(ray, tuning, workers) if ray else nullcontext()
+        with pool as scores, progress_bar("searching", trials, MofNCompleteColumn(), TimeElapsedColumn()) as update:
 
             def tick(count: int, best: float, where: str = "") -> None:
                 update(completed=count, description=f"{where}best {best:.3f}")
 
-            tuning.run(study, trials, tick)
+            tuning.run(study, trials, tick, scores)
             elsewhere.extend(  # one after another: what is done when it stops is there
-                nearest(name, tuning, shared, seeded, trials, partial(tick, where=f"{name}: "))
+                nearest(name, tuning, shared, seeded, trials, partial(tick, where=f"{name}: "), scores)
                 for name in dict.fromkeys(servers)
             )
     finally:

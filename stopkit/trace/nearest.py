@@ -7,7 +7,7 @@ from typing import Any
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
 from stopkit.trace.servers import SERVERS, Block, server_space
-from stopkit.trace.tuning import Tuning
+from stopkit.trace.tuning import Scores, Tuning
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,22 @@ class Nearest:
 
 
 def nearest(
-    name: str, tuning: Tuning, storage: str, seeded: bool, trials: int, tick: Callable[[int, float], None]
+    name: str,
+    tuning: Tuning,
+    storage: str,
+    seeded: bool,
+    trials: int,
+    tick: Callable[[int, float], None],
+    scores: Scores | None = None,
 ) -> Nearest:
     """Search the settings of a server as `tuning` searches a policy's fields: on the same sequences, at the same costs.
 
-    `storage`, `seeded`, `trials` and `tick` are those of `Tuning.study` and `Tuning.run`.
+    The other arguments are those of `Tuning.study` and `Tuning.run`.
     """
     space = server_space(name, tuning.trace)
     search = replace(tuning, space=space)
     study = search.study(storage, seeded)
-    search.run(study, trials, tick)
+    search.run(study, trials, tick, scores)
     settings = space.settings_at(study.best_params)
     besides = SERVERS[name].besides(search.parts[0], search.costs, settings)
     draft = str(tuning.trace.metadata.draft["name"])

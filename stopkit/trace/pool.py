@@ -97,15 +97,19 @@ class Pool:
     def run(self, method: str, jobs: Iterable[Job], left: Callable[[Job], Any]) -> Iterator[tuple[Job, Any]]:
         """Each job with every piece that `method` yields for it, given what is `left` of it at that time.
 
-        Raises what the method raises, and StopkitError if too many die over one job.
+        A job is taken when a worker is free for it, so that `jobs` may depend on what came back before. Raises
+        what the method raises, and StopkitError if too many die over one job.
         """
-        waiting, deaths = deque(enumerate(jobs)), Counter[int]()
+        lost, deaths = deque[tuple[int, Job]](), Counter[int]()
+        fresh = enumerate(jobs)
         at_work: dict[Any, tuple[Any, int, Job]] = {}
-        while waiting or at_work:
-            while waiting and self._idle:
-                worker, (number, job) = self._idle.pop(), waiting.popleft()
+        while True:
+            while self._idle and (taken := lost.popleft() if lost else next(fresh, None)):
+                worker, (number, job) = self._idle.pop(), taken
                 pieces = getattr(worker, method).options(num_returns="streaming").remote(left(job))
                 at_work[pieces] = worker, number, job
+            if not at_work and self._idle:
+                return
             said = self._ray.wait([*at_work, *self._starting], num_returns=1)[0][0]
             if said in self._starting:
                 self._began(said)
@@ -123,7 +127,7 @@ class Pool:
                 deaths[number] += 1
                 if deaths[number] == MOST_DEATHS:
                     raise StopkitError(f"--ray: {MOST_DEATHS} workers died at {job}: {one_line(error)}") from None
-                waiting.append((number, job))
+                lost.append((number, job))
                 self._replace(worker, f"at {job}")
             else:
                 deaths[number] = 0

@@ -152,6 +152,7 @@ def test_parts_share_no_sequence_and_keep_the_order(path: Path) -> None:
         (["--out", "tuned.json"], "tuned.json: a config file in TOML ends in .toml."),
         (["--out", "nowhere/tuned.toml"], "nowhere/tuned.toml: its folder does not exist."),
         (["--measured-costs"], "Give either --measured-costs or --draft-cost and --verify-cost."),
+        (["--workers", "2"], "--workers goes with --ray."),
         (["--trials", "0"], "Invalid value for '--trials'"),
     ],
 )

@@ -15,6 +15,7 @@ from stopkit.trace.recording import Recording
 from stopkit.trace.trace import Trace
 from tests.cli.conftest import Run
 from tests.trace.conftest import assert_same_rows
+from tests.trace.traces import by_chance, write
 
 pytestmark = pytest.mark.ray
 PROMPTS = ["def add(", "for item", "print(", "return", "a + b", "items:", "def", "in"]
@@ -89,6 +90,7 @@ def test_a_worker_dies_and_a_machine_is_taken_away(
         seen = after_first(changed, lambda: cluster.remove_node(cluster.other))
         done = run(*arguments, "--out", again, "--ray", cluster.address)
     assert done.exit_code == 0, done.stderr
+    cluster.other = cluster.add_node(num_cpus=2)
     assert sorted(seen) == list(range(8)), "the machine that is left does the rest"
     assert_same_rows(again, alone)
 
@@ -115,6 +117,21 @@ def test_wrong_input_and_interrupts_are_as_without_ray(
     done = run(*arguments, "--out", path, *where, "--resume")
     assert done.exit_code == 0, done.stderr
     assert Trace.open(path).sequences == tuple(range(8))
+
+
+def test_a_search_on_several_machines(run: Run, tmp_path: Path, cluster: Any) -> None:
+    path, out = write(tmp_path / "t.parquet", by_chance(0, [9] * 6)), tmp_path / "tuned.toml"
+    search = ["tune", "max_probability", "--trace", path, "--out", out, "--draft-cost", 0.1, "--fields", "threshold"]
+    done = run(*search, "--trials", 9, "--for", "sglang", "--ray", cluster.address)
+    assert done.exit_code == 0, done.stderr
+    assert "Trials: 9." in done.stdout
+    assert "--speculative-num-steps" in done.stdout
+    here = run(*search, "--trials", 9)
+    scores = [re.findall(r"tuned-on sequences: speed-up ([.\d]+) tuned", each.stdout) for each in (done, here)]
+    assert scores[0] == scores[1], "the study is there, and what the workers found is what is found here"
+    best = re.search(r"tuned-on sequences: speed-up ([.\d]+) tuned, ([.\d]+) before", done.stdout)
+    assert best
+    assert float(best[1]) >= float(best[2]), "the search began with the policy as it is"
 
 
 def test_an_address_where_nobody_is(run: Run, arguments: list[object], tmp_path: Path) -> None:

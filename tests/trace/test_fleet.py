@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -201,3 +202,17 @@ def test_another_is_asked_if_one_dies() -> None:
     fleet, _ = made(dying(MOST_DEATHS, -2))
     with pytest.raises(StopkitError, match=r"^--ray: 3 workers died when asked for their identity: lost"):
         fleet.identity()
+
+
+def test_jobs_are_taken_as_workers_are_free() -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[Batch]:
+        for place in range(7):
+            taken.append(place)
+            yield Batch(replace(request(), sequences=[place]), range(place, place + 1))
+
+    fleet, _ = made(dying(0, 0))
+    for finished, _ in enumerate(fleet.pool.run("record", jobs(), lambda job: job)):
+        assert len(taken) <= finished + 2
+    assert len(taken) == 7

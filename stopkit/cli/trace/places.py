@@ -74,6 +74,29 @@ shard_option: Callable[[Any], Any] = click.option(
     metavar="I/N",
     help="Record part I of N; a folder of all parts is the trace. Default: what Slurm or torchrun says, else all.",
 )
+
+
+def ray_options(default: str) -> Callable[[Any], Any]:
+    """`--ray ADDRESS` and `--workers N`, of which there are as many as `default` says."""
+    ray = click.option(
+        "--ray", metavar="ADDRESS", is_eager=True, help="Work on a Ray cluster; auto is the one of this machine."
+    )
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        callback=_with_ray,
+        metavar="N",
+        help=f"Processes of --ray.  [default: {default}]",
+    )
+    return lambda function: ray(workers(function))
+
+
+def _with_ray(context: click.Context, parameter: click.Parameter, value: int | None) -> int | None:
+    if value is not None and not context.params.get("ray"):
+        raise click.UsageError("--workers goes with --ray.", context)
+    return value
+
+
 trace_option: Callable[[Any], Any] = click.option(
     "--out",
     required=True,

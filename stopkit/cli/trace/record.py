@@ -8,7 +8,7 @@ import click
 
 from stopkit.cli.app import Command
 from stopkit.cli.options import PROMPTS_HELP, drawing_options, load, model_options
-from stopkit.cli.trace.places import Part, shard_option, trace_option
+from stopkit.cli.trace.places import Part, ray_options, shard_option, trace_option
 
 FILE = click.Path(path_type=Path)
 DEFAULT_PROMPTS = 4
@@ -33,13 +33,7 @@ DEFAULT_PROMPTS = 4
 )
 @click.option("--hidden-state", is_flag=True, help="Keep the draft's last hidden state.")
 @shard_option
-@click.option("--ray", metavar="ADDRESS", is_eager=True, help="Record on a Ray cluster; auto is that of this machine.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="With --ray. Default: one a GPU, or a machine without any.",
-)
+@ray_options("one a GPU, or one a machine if there are none")
 @click.option("--resume", is_flag=True, help="Go on with the recording in --out, if there is one.")
 def record(
     out: Path,
@@ -65,8 +59,6 @@ def record(
     """
     if prompt_file and count:
         raise click.UsageError("Give either --prompts or --count.")
-    if workers and not ray:
-        raise click.UsageError("--workers goes with --ray.")
     chosen = load(config, options)
     chosen = shard.on_its_device(chosen, lambda device: load(config, options | {"device": device}))
     shard.announce(out)
