@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 VLLM := .venv-vllm
 
-.PHONY: bench demo test test-compiled test-kernels test-llamacpp test-vllm wheels check lint types imports docs gpu-check clean
+.PHONY: bench demo test test-compiled test-kernels test-llamacpp test-ray test-vllm wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ test-kernels: $(VENV)/.installed-dev  ## The fused kernel, by Triton's interpret
 test-llamacpp: $(VENV)/.installed-dev  ## The engine over llama.cpp, which is built from source the first time
 	$(PIP) -e '.[llamacpp]'
 	$(BIN)/python -m pytest -m llamacpp tests/llamacpp
+
+test-ray: $(VENV)/.installed-dev  ## What records with workers of a Ray cluster, one of this machine's own
+	$(PIP) -e '.[ray]'
+	$(BIN)/python -m pytest -m ray tests/cluster
 
 $(VLLM)/.installed: pyproject.toml engines/vllm/pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VLLM)

@@ -30,6 +30,7 @@ HEADINGS = {
         *("temperature", "temperatures", "max_new_tokens", "seed", "stop"),
         *("top_k", "top_p", "min_p", "sampling", "coupling"),
     ),
+    "Machines": ("shard", "ray", "workers"),
     "Output": ("out", "show_origin", "json_file", "plot", "force"),
 }
 """What stands under which heading of a command's help."""

@@ -1,5 +1,6 @@
 """`Recorder`: the role of an engine that records; what it is asked, and what it gives back."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from stopkit.conditions import conditions
 from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.generation import GenerationOptions
@@ -105,8 +107,19 @@ class Recorder(ABC):
     """What an engine that can record also is."""
 
     @abstractmethod
+    def loaded(self) -> dict[str, Any]:
+        """As that of an engine."""
+
+    def conditions(self, **config: Any) -> dict[str, Any]:
+        """Hardware, versions and `config` where it records, as `stopkit.conditions` tells them."""
+        return conditions(**config, loaded=self.loaded())
+
+    @abstractmethod
     def record(self, request: RecordingRequest) -> Iterator[Rollouts]:
-        """The request's sequences, in order, each with a rollout from every start. Raises InputError if it cannot."""
+        """The request's sequences, in any order, each with a rollout from every start.
+
+        Raises InputError if it cannot.
+        """
 
     @abstractmethod
     def identity(self) -> Identity:
@@ -125,3 +138,8 @@ def as_recorder(engine: Engine) -> Recorder:
     if not isinstance(engine, Recorder):
         raise InputError(f"engine.kind: {engine.kind} cannot record; eager can.")
     return engine
+
+
+def replaced(error: InputError, places: Sequence[int]) -> InputError:
+    """The same error about `prompts[i]`, which is `prompts[places[i]]` to whoever asked."""
+    return InputError(re.sub(r"^prompts\[(\d+)\]", lambda match: f"prompts[{places[int(match[1])]}]", str(error)))

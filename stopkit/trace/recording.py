@@ -1,12 +1,9 @@
 """Recording a trace: from an engine and prompts to a file, and on where an earlier recording was cut off."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-from stopkit.conditions import conditions
 from stopkit.engine import Engine
 from stopkit.errors import InputError
 from stopkit.generation import GenerationOptions
@@ -16,30 +13,9 @@ from stopkit.prompt_kinds import Prompt
 from stopkit.random import sequence_seeds
 from stopkit.sampling import Sampling
 from stopkit.trace.format import Metadata
-from stopkit.trace.recorder import RecordingRequest, Rollouts, as_recorder
+from stopkit.trace.recorder import Recorder, RecordingRequest, Rollouts, as_recorder, replaced
+from stopkit.trace.shards import WHOLE, Shard
 from stopkit.trace.writing import TraceWriter, recorded_files
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `number` (from 1) of `count` parts of a recording: the sequences n ≡ number − 1 mod count."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str, where: str = "shard") -> Self:
-        """The shard that `i/n` names. Raises InputError if it names none."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
-        if not match or not 1 <= int(match[1]) <= int(match[2]):
-            raise InputError(f"{where}: {text!r} is no shard; write i/n with 1 ≤ i ≤ n, such as 2/4.")
-        return cls(int(match[1]), int(match[2]))
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-
-WHOLE = Shard(1, 1)
 
 
 @dataclass(frozen=True)
@@ -61,6 +37,8 @@ class Recording:
     hidden_state: bool = False
     """Whether to keep the draft's last hidden state."""
     shard: Shard = WHOLE
+    recorder: Recorder | None = None
+    """What records in the engine's place, with the same result."""
 
     def run(
         self,
@@ -89,7 +67,7 @@ class Recording:
         with TraceWriter(path, self._metadata(), resume) as writer:
             left = [sequence for sequence in mine if sequence not in writer.done]
             if left and writer.metadata.timings is None:
-                measured = as_recorder(self.engine).timings(self.max_draft)
+                measured = self._recorder.timings(self.max_draft)
                 writer.metadata = writer.metadata.model_copy(update={"timings": measured})
             begin(len(left))
             for rollouts in self._record(mine, frozenset(writer.done)):
@@ -110,13 +88,16 @@ class Recording:
             done=done,
         )
         try:
-            return as_recorder(self.engine).record(request)
+            yield from self._recorder.record(request)
         except InputError as error:  # it counts the prompts of this shard
-            place = re.compile(r"^prompts\[(\d+)\]")
-            raise InputError(place.sub(lambda match: f"prompts[{sequences[int(match[1])]}]", str(error))) from None
+            raise replaced(error, sequences) from None
+
+    @property
+    def _recorder(self) -> Recorder:
+        return self.recorder or as_recorder(self.engine)
 
     def _metadata(self) -> Metadata:
-        target, draft, tokenizer = as_recorder(self.engine).identity()
+        target, draft, tokenizer = self._recorder.identity()
         prompts = [prompt if isinstance(prompt, str) else list(prompt) for prompt in self.prompts]
         return Metadata(
             target=target,
@@ -131,10 +112,7 @@ class Recording:
             top_k_logits=self.top_k_logits,
             hidden_state=self.hidden_state,
             shard=str(self.shard),
-            conditions=conditions(
-                engine=as_block(self.engine),
-                loaded=self.engine.loaded(),
-                batch_size=self.batch_size,
-                rollouts=self.rollouts,
+            conditions=self._recorder.conditions(
+                engine=as_block(self.engine), batch_size=self.batch_size, rollouts=self.rollouts
             ),
         )

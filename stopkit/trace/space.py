@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from stopkit.errors import InputError
 from stopkit.kinds import as_block
 from stopkit.policy import StoppingPolicy
@@ -66,20 +68,23 @@ def space(policy: StoppingPolicy, only: Sequence[str] = ()) -> Space:
 
     Raises InputError if one of `only` is not there or cannot be searched, or if there is nothing to search.
     """
-    schema = type(policy).model_json_schema(schema_generator=Generator)
-    searchable = dict(_choices(schema, schema.get("$defs", {}), policy.model_dump(mode="json"), ""))
+    fields = searchable(policy)
     for name in only:
-        if not (matching := [field for field in searchable if _is_of(field, name)]):
-            raise InputError(f"--fields: {policy.kind} has no field {name!r}.{did_you_mean(name, searchable)}")
-        if isinstance(reason := searchable[matching[0]], str) and len(matching) == 1:
+        if not (matching := [field for field in fields if _is_of(field, name)]):
+            raise InputError(f"--fields: {policy.kind} has no field {name!r}.{did_you_mean(name, fields)}")
+        if isinstance(reason := fields[matching[0]], str) and len(matching) == 1:
             raise InputError(f"--fields: {name} cannot be searched: {reason}.")
-    chosen = {
-        field: what for field, what in searchable.items() if not only or any(_is_of(field, name) for name in only)
-    }
+    chosen = {field: what for field, what in fields.items() if not only or any(_is_of(field, name) for name in only)}
     choices = tuple(what for what in chosen.values() if isinstance(what, Choice))
     if not choices:
         raise InputError(f"policy {policy.kind!r}: has no field to search.")
     return Space(policy, choices, {field: what for field, what in chosen.items() if isinstance(what, str)})
+
+
+def searchable(values: BaseModel) -> dict[str, Choice | str]:
+    """Every field of a pydantic object with what to search, from its value on, or with why it cannot be searched."""
+    schema = type(values).model_json_schema(schema_generator=Generator)
+    return dict(_choices(schema, schema.get("$defs", {}), values.model_dump(mode="json"), ""))
 
 
 def _is_of(field: str, name: str) -> bool:
@@ -89,7 +94,7 @@ def _is_of(field: str, name: str) -> bool:
 def _choices(
     schema: Schema, defs: Mapping[str, Schema], values: Mapping[str, Any], prefix: str
 ) -> Iterator[tuple[str, Choice | str]]:
-    """Every field with what to search, or with the reason why it cannot be."""
+    """The fields below `prefix`, likewise."""
     for field, node in schema.get("properties", {}).items():
         name, value = prefix + field, values[field]
         reference = str(node.get("$ref", "")).rpartition("/")[2]

@@ -6,15 +6,16 @@ The study lies in a storage, trial by trial, so that an interrupted search goes 
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import geometric_mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import torch
+from torch import Tensor
 
 from stopkit.costs import FixedCosts
 from stopkit.errors import InputError, one_line, shown
@@ -55,7 +56,7 @@ class Tuning:
 
     def score(self, policy: StoppingPolicy, part: Trace) -> float:
         """The geometric mean of the speed-up of `policy` over the costs, on a part of the trace."""
-        return geometric_mean([result.speedup for result in replay(part, policy, self.costs)])
+        return score(part, policy, self.costs)
 
     @property
     def name(self) -> str:
@@ -94,23 +95,57 @@ class Tuning:
             study.enqueue_trial(defaults)  # it was never begun, or what began it was killed
         return study
 
-    def run(self, study: optuna.Study, trials: int, tick: Callable[[int, float], None]) -> None:
-        """Go on until `trials` are done, those of all machines together; `tick(done, best)` after every one."""
+    def run(
+        self, study: optuna.Study, trials: int, tick: Callable[[int, float], None], scores: "Scores | None" = None
+    ) -> None:
+        """Go on until `trials` are done, those of all machines together; `tick(done, best)` after every one.
+
+        `scores` may have several scored at a time; without, they are scored here, one after another.
+        """
+        asked = set[int]()
+
+        def attempts() -> Iterator[Attempt]:
+            while done(study) + len(asked) < trials:
+                with _quiet():
+                    trial = study.ask()
+                    values = {choice.name: _suggested(trial, choice) for choice in self.space.choices}
+                try:
+                    policy = self.space.policy_at(values)
+                except InputError:
+                    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                    continue
+                asked.add(trial.number)
+                yield Attempt(trial, policy)
+
+        tick(done(study), best_value(study))
+        for attempt, value in (scores or self._one_by_one)(attempts()):
+            study.tell(attempt.trial, value)
+            asked.remove(attempt.trial.number)
+            tick(done(study), best_value(study))
+
+    def _one_by_one(self, attempts: "Iterable[Attempt]") -> "Iterator[tuple[Attempt, float]]":
         tuned_on, _ = self.parts
+        for attempt in attempts:
+            yield attempt, self.score(attempt.policy, tuned_on)
 
-        def objective(trial: optuna.Trial) -> float:
-            values = {choice.name: _suggested(trial, choice) for choice in self.space.choices}
-            try:
-                policy = self.space.policy_at(values)
-            except InputError as error:
-                raise optuna.TrialPruned(str(error)) from None
-            return self.score(policy, tuned_on)
 
-        while (count := done(study)) < trials:
-            tick(count, best_value(study))
-            with _quiet():
-                study.optimize(objective, n_trials=1)
-        tick(count, best_value(study))
+class Attempt(NamedTuple):
+    """A policy to be scored, and the trial of the study that it is."""
+
+    trial: optuna.Trial
+    policy: StoppingPolicy
+
+    def __str__(self) -> str:
+        return f"trial {self.trial.number}"
+
+
+Scores = Callable[[Iterable[Attempt]], Iterator[tuple[Attempt, float]]]
+"""Gives each attempt with its score, in any order; takes the next one whenever there is room for it."""
+
+
+def score(part: Trace, policy: StoppingPolicy, costs: Sequence[FixedCosts]) -> float:
+    """The geometric mean of the speed-up of `policy` over the costs, on a part of a trace."""
+    return geometric_mean([result.speedup for result in replay(part, policy, costs)])
 
 
 def gain(tuned: Sequence[Replay], before: Sequence[Replay]) -> Interval | None:
@@ -123,6 +158,27 @@ def gain(tuned: Sequence[Replay], before: Sequence[Replay]) -> Interval | None:
     pairs = zip(tuned, before, strict=True)
     ratios = torch.stack([resampled(new.work, 1.0) / resampled(old.work, 1.0) for new, old in pairs])
     return interval(ratios.log().mean(0).exp())
+
+
+def kept(part: Sequence[Replay], whole: Sequence[Replay]) -> tuple[float | None, Interval | None]:
+    """Which share one policy has of another's gain over autoregressive decoding, and an interval of it.
+
+    A gain is the geometric mean of the speed-ups over the costs, less 1. Each is replayed on the same sequences at the
+    same costs. Both are None where the other gains nothing; the interval is if it may gain nothing, or if there is only
+    one sequence.
+    """
+    ours, theirs = (geometric_mean([each.speedup for each in replays]) - 1 for replays in (part, whole))
+    if theirs <= 0:
+        return None, None
+    if len(part[0].sequences) < 2:
+        return ours / theirs, None
+    drawn, of = _gains(part), _gains(whole)
+    return ours / theirs, interval(drawn / of) if interval(of)[0] > 0 else None
+
+
+def _gains(replays: Sequence[Replay]) -> Tensor:
+    """The gain over autoregressive decoding in every resample, [RESAMPLES]."""
+    return torch.stack([resampled(each.work, 1 / each.costs.verify) for each in replays]).log().mean(0).exp() - 1
 
 
 def done(study: optuna.Study) -> int:

@@ -160,3 +160,49 @@ def test_a_wrong_prompt_is_named_by_its_place(run: Run, arguments: list[object],
     done = run(*arguments)
     assert done.exit_code == 2
     assert f"{tmp_path / 'prompts.txt'}:2: has " in done.stderr
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the second of two."""
+    for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_launcher_gives_the_part(run: Run, arguments: list[object], tmp_path: Path) -> None:
+    done = run(*arguments[:-1], tmp_path / "{shard}.parquet")
+    assert done.exit_code == 0, done.stderr
+    path = tmp_path / "2-of-2.parquet"
+    assert done.stderr.splitlines() == [f"Slurm runs 2 of these; this one records 2/2 to {path}."]
+    assert recorded_sequences(path) == {1}
+    assert read_metadata(path).shard == "2/2"
+
+
+@pytest.mark.usefixtures("slurm")
+def test_parts_that_would_be_one_file(run: Run, arguments: list[object], path: Path) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    named = path.with_name("t-{shard}.parquet")
+    assert f"{path}: Slurm runs 2 of these, each with a part; write {named}, or give --shard 1/1" in done.stderr
+    assert not path.exists()
+    done = run(*arguments, "--shard", "1/1")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert recorded_sequences(path) == {0, 1, 2}
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_process_takes_a_gpu_of_its_own(
+    run: Run, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    done = run(*arguments[:-1], tmp_path / "{shard}.parquet")
+    assert "engine.device: cuda:1 was asked for and torch finds no CUDA device" in done.stderr
+    done = run(*arguments[:-1], tmp_path / "{shard}.parquet", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_workers_are_those_of_a_cluster(run: Run, arguments: list[object]) -> None:
+    done = run(*arguments, "--workers", 2)
+    assert done.exit_code == 2
+    assert "--workers goes with --ray." in done.stderr

@@ -9,7 +9,9 @@ import pytest
 
 import stopkit
 import stopkit.trace.tuning
+from stopkit.cli.tune import NAMES
 from stopkit.trace.costs import cost_grid
+from stopkit.trace.servers import SERVERS
 from stopkit.trace.space import space
 from stopkit.trace.trace import Trace
 from stopkit.trace.tuning import Tuning
@@ -150,6 +152,7 @@ def test_parts_share_no_sequence_and_keep_the_order(path: Path) -> None:
         (["--out", "tuned.json"], "tuned.json: a config file in TOML ends in .toml."),
         (["--out", "nowhere/tuned.toml"], "nowhere/tuned.toml: its folder does not exist."),
         (["--measured-costs"], "Give either --measured-costs or --draft-cost and --verify-cost."),
+        (["--workers", "2"], "--workers goes with --ray."),
         (["--trials", "0"], "Invalid value for '--trials'"),
     ],
 )
@@ -169,3 +172,34 @@ def test_kinds_that_cannot_be_tuned(run: Run, arguments: list[object]) -> None:
         done = run("tune", kind, *arguments[2:])
         assert done.exit_code == 2
         assert line in done.stderr
+
+
+def test_settings_of_servers(run: Run, arguments: list[object], out: Path) -> None:
+    assert set(NAMES) == set(SERVERS)
+    asked = [part for name in NAMES for part in ("--for", name)]
+    done = run(*arguments, "--trials", 3, *asked, "--json", out.with_suffix(".json"))
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(out.with_suffix(".json").read_text())
+    told = document["conditions"]["config"]["servers"]
+    assert list(told) == list(NAMES)
+    assert {row["policy"] for row in document["rows"]} >= set(NAMES)
+    assert told["vllm"]["settings"] == {
+        "num_speculative_tokens": 4,
+        "num_speculative_tokens_per_batch_size": [[1, 256, 3]],  # 16 tokens take four rounds either way
+    }
+    steps = told["sglang"]["settings"]["speculative_num_steps"]
+    assert told["sglang"]["text"].endswith(f"--speculative-num-draft-tokens {steps + 1}")
+    assert "\nThe nearest settings of transformers, for generation_config.json of the draft model:\n" in done.stdout
+    for each in told.values():
+        assert f"\n{each['text']}\n" in done.stdout
+        assert stopkit.load_policy(each["policy"])
+    assert told["vllm"]["kept"] == pytest.approx(1)
+    low, high = told["vllm"]["kept_interval"]
+    assert low == pytest.approx(1) == high
+    assert "they keep 100.0% (100.0% … 100.0% with 95%) of what the tuned policy gains" in done.stdout
+
+
+def test_a_server_that_nobody_knows(run: Run, arguments: list[object]) -> None:
+    done = run(*arguments, "--for", "vlm")
+    assert done.exit_code == 2
+    assert "'vlm' is not one of 'vllm', 'llama.cpp', 'transformers', 'sglang'" in done.stderr

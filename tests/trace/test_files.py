@@ -18,8 +18,8 @@ from stopkit.plugins import registry
 from stopkit.testing import TableModel
 from stopkit.trace.format import COLUMNS, KEY, OPTIONAL
 from stopkit.trace.recorder import Rollouts
-from stopkit.trace.recording import Shard
 from stopkit.trace.replay import lacking, replay
+from stopkit.trace.shards import Shard
 from stopkit.trace.trace import Trace
 from tests.trace.conftest import Record, rows
 

@@ -17,7 +17,7 @@ from stopkit.files import UNFINISHED
 from stopkit.plugins import registry
 from stopkit.trace.files import parts_folder, read_metadata, recorded_sequences, trace_files
 from stopkit.trace.recorder import Rollouts
-from stopkit.trace.recording import Shard
+from stopkit.trace.shards import Shard
 from stopkit.trace.trace import Trace
 from tests.engines.models import noisy_copy, random_model
 from tests.trace.conftest import PROMPTS, Record, assert_same_rows
