@@ -119,7 +119,7 @@ class CompiledEngine(EagerEngine):
         return {
             field: wanted(f"engine.{field}", served.model, vocabulary, one_row)
             for field, served in self.models.served.items()
-            if served.way.ragged
+            if served.way.ragged and not served.of_target
         }
 
     def ready(self) -> bool:
@@ -131,6 +131,8 @@ class CompiledEngine(EagerEngine):
         served = self.models.served[field]
         if not served.way.ragged:
             raise CannotCompile(f"it runs as {served.way.name}")
+        if served.of_target:
+            raise CannotCompile("it keeps what it sees in the target's cache")
         graphs = {shape: self._graph(each) for shape, each in several.items()}
         plan = plan_for(served.model)
         if self.trial != "never" and plan is not None:

@@ -20,8 +20,10 @@ from stopkit.spec import load_policy
 from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
 from stopkit_engines.batch.decoding import BatchDecoding
+from stopkit_engines.batch.draft_block import DraftBlock
 from stopkit_engines.batch.draft_source import DraftSource, ModelDraft, NoDraft
 from stopkit_engines.batch.drafts import DraftSpec
+from stopkit_engines.batch.early_exit import EarlyExit
 from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.runner import Runner
@@ -31,7 +33,9 @@ from stopkit_engines.batch.text import TextStream
 from stopkit_engines.generate.call import Call
 from stopkit_engines.generate.costs import costs_of
 from stopkit_engines.hf import generation_config, loading, rope, timing
+from stopkit_engines.hf.cached_model import CachedModel
 from stopkit_engines.hf.devices import AUTO, DeviceName, require_one_place, resolve_device
+from stopkit_engines.hf.first_layers import FirstLayers, served_in_short
 from stopkit_engines.hf.forward import context_length
 from stopkit_engines.hf.packing import is_packed
 from stopkit_engines.hf.recorder import EagerRecorder
@@ -98,7 +102,7 @@ class EagerEngine(Engine, Recorder):
 
     @classmethod
     def from_models(cls, target: Any, draft: Any | None = None, tokenizer: Any | None = None, **fields: Any) -> Self:
-        block = draft is None or isinstance(draft, (Mapping, PromptLookup))
+        block = draft is None or isinstance(draft, (Mapping, DraftBlock))
         drafting = None if block else draft
         names = {"target": type(target).__name__, "draft": draft if block else type(draft).__name__}
         engine = validated(cls, names | fields, "engine")
@@ -149,6 +153,9 @@ class EagerEngine(Engine, Recorder):
         models = {"target": target} | ({} if draft is None else {"draft": draft})
         require_one_place(models)
         ways = {name: served(model, f"engine.{name}", self.trial) for name, model in models.items()}
+        if isinstance(self.draft, EarlyExit):
+            ways["draft"] = served_in_short(ways["target"], self.draft.layers, "engine.draft", self.trial)
+            draft = ways["draft"].model
         return Models(target, draft, tokenizer, ways)
 
     def trial_of_models(self) -> dict[str, str]:
@@ -202,11 +209,12 @@ class EagerEngine(Engine, Recorder):
         request = replace(request, batch_size=min(request.rows, most_rows))
         capacity = max(len(sequence.prompt) + sequence.room for sequence in sequences)
         shape = (models.vocabulary, request.rows, capacity, device)
+        target = self._runner("target", *shape)
         return BatchDecoding(
             request,
             sequences,
-            target=self._runner("target", *shape),
-            draft=self._draft_source(shape),
+            target=target,
+            draft=self._draft_source(target, shape),
             ends=ends,
             costs=self._costs,
             device=device,
@@ -217,10 +225,13 @@ class EagerEngine(Engine, Recorder):
     def _penalties(self, prompt: Sequence[int], room: int) -> Sequence[Processor]:
         return generation_config.penalties(self.models.target, prompt, room) if self.penalties else ()
 
-    def _draft_source(self, shape: tuple[int, int, int, torch.device]) -> DraftSource:
+    def _draft_source(self, target: Runner, shape: tuple[int, int, int, torch.device]) -> DraftSource:
+        models = self.models
         if isinstance(self.draft, PromptLookup):
-            return LookupDraft(self.draft, self.models.vocabulary)
-        return NoDraft() if self.models.draft is None else ModelDraft(self._runner("draft", *shape))
+            return LookupDraft(self.draft, models.vocabulary)
+        if isinstance(target, CachedModel) and isinstance(self.draft, EarlyExit):
+            return ModelDraft(FirstLayers(models.draft, target))
+        return NoDraft() if models.draft is None else ModelDraft(self._runner("draft", *shape))
 
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         """What runs the target or the draft, with a fresh cache for `rows` rows of at most `capacity` tokens."""
