@@ -64,11 +64,13 @@ class EagerEngine(Engine, Recorder):
     kind: ClassVar[str] = "eager"
 
     target: str = Field(
-        default="bundled:target", description="the model whose output is wanted: a folder, a hub id or bundled:target"
+        default="bundled:target",
+        description="the model whose output is wanted: a folder, a GGUF file, a hub id or bundled:target",
     )
     draft: DraftSpec = Field(
         default="bundled:draft",
-        description="what drafts: a model, likewise, or a block with a kind; unset, nothing can be drafted",
+        description="what drafts: a model, likewise, a block with a kind, or KIND:field=value; unset, nothing can be "
+        "drafted",
     )
     device: DeviceName = Field(
         default=AUTO, description="where to run: what torch takes, such as cpu or cuda:1; auto prefers CUDA"
@@ -121,6 +123,12 @@ class EagerEngine(Engine, Recorder):
             decoding = engine._decoding(request, sequences, asked.ends, steps=asked.steps)
             generation = Generation(chosen, decoding)
         return asked.answer(generation)
+
+    def over(self, models: Models) -> Self:
+        """This engine with models that another one has loaded, from the same names."""
+        engine = self.model_copy()
+        engine._models = models
+        return engine
 
     @property
     def models(self) -> Models:
@@ -265,7 +273,7 @@ class EagerEngine(Engine, Recorder):
         models = self._pair()
         return Identity(
             {"name": self.target, **loading.fingerprint(models.target)},
-            {"name": self.draft, **loading.fingerprint(models.draft)},
+            {"name": str(self.draft), **loading.fingerprint(models.draft)},
             loading.vocabulary_hash(models.tokenizer) if models.tokenizer else "",
         )
 

@@ -1,10 +1,11 @@
 """What `engine.draft` can be: a model's name, or a block whose kind is one of these. The set is closed."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from stopkit.errors import InputError
+from stopkit.errors import InputError, shown
 from stopkit.spec import kind_of, mapping, parse_spec
 from stopkit.validation import did_you_mean, nested, validated
 from stopkit_engines.batch.draft_block import DraftBlock
@@ -23,7 +24,10 @@ def load_draft(spec: Any, where: str) -> str | DraftBlock | None:
     if spec is None or isinstance(spec, DraftBlock):
         return spec
     if isinstance(spec, str):
-        if spec.partition(":")[0] not in DRAFTS:
+        name = spec.partition(":")[0]
+        if name not in DRAFTS:
+            if get_close_matches(name, DRAFTS, cutoff=0.8) and not Path(spec).exists():
+                raise InputError(f"{where}: no draft is called {shown(name)}.{did_you_mean(name, DRAFTS)}")
             return spec
         if Path(spec).exists():
             raise InputError(

@@ -42,8 +42,7 @@ class Field:
         loaded = load_engine({"kind": kind, **block})
         if kind != "compiled":
             return loaded
-        models = self.models
-        return type(loaded).from_models(models.target, models.draft, models.tokenizer)
+        return loaded.over(self.models)
 
     def _enter(self, contestant: Contestant) -> None:
         self.contestants[Name(contestant.engine, contestant.policy)] = contestant

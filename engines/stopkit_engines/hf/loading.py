@@ -1,4 +1,4 @@
-"""Models from disk or hub: safetensors only, checked before anything is generated."""
+"""Models from disk or hub: safetensors or GGUF only, checked before anything is generated."""
 
 import json
 import threading
@@ -15,6 +15,7 @@ from stopkit.errors import InputError, one_line
 from stopkit.hashing import hash_of_json, hash_of_tensors
 from stopkit.pair import bundled
 from stopkit.processor import computes_bfloat16
+from stopkit_engines.hf import gguf
 from stopkit_engines.hf.packing import can_pack, pack
 
 LOCK = threading.RLock()
@@ -58,14 +59,16 @@ def load_tokenizer(place: str, where: str) -> Any:
 
 
 def locate(reference: str, where: str) -> str:
-    """A folder for `bundled:NAME` and local paths, checked to hold safetensors; a hub id as it is."""
+    """A folder for `bundled:NAME` and local paths, checked to hold safetensors; a GGUF file or a hub id as it is."""
     if reference.startswith("bundled:"):
         return str(bundled.model_path(reference.removeprefix("bundled:"), where))
     folder = Path(reference).expanduser()
+    if folder.suffix == gguf.SUFFIX:
+        return gguf.located(folder, where)
     if not folder.exists():
         if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
             raise InputError(
-                f"{where}: {reference}: no such folder; give a model's folder, a hub id, or bundled:target."
+                f"{where}: {reference}: no such folder; give a model's folder, a GGUF file, a hub id, or bundled:target."
             )
         return reference
     if not (folder / "config.json").is_file():
@@ -153,9 +156,10 @@ def _require_safetensors(file: Path, where: str) -> None:
 
 def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any:
     """What `loader` makes of the files at `place`. Nothing in them is run: no code of a model's own, no pickle."""
+    folder, file = gguf.arguments(place)
     try:
         with LOCK:
-            return loader.from_pretrained(place, trust_remote_code=False, **options)
+            return loader.from_pretrained(folder, trust_remote_code=False, **file, **options)
     except Exception as error:  # transformers and its backends raise errors of any kind over a bad file
         reason = one_line(error) or type(error).__name__
         raise InputError(f"{where}: {place}: cannot be loaded: {reason}") from error
