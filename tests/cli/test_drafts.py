@@ -36,7 +36,7 @@ def test_generate(run: Run, pair: Path, tmp_path: Path, draft: str) -> None:
     assert done.exit_code == 0, done.stderr
     assert done.stdout == wanted.stdout
     written = json.loads(file.read_text())
-    assert written["conditions"]["engine"]["draft"] == DRAFTS[draft]
+    assert written["conditions"]["config"]["engine"]["draft"] == DRAFTS[draft]
     assert written["rows"][0]["drafted"] > 0
 
 

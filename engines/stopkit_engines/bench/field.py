@@ -39,7 +39,7 @@ class Field:
                 self._enter(Ours(engine, policy, load_policy(policy)))
 
     def _engine(self, kind: str, block: dict[str, str]) -> Any:
-        loaded = load_engine({"kind": kind, **block})
+        loaded: Any = load_engine({"kind": kind, **block})
         if kind != "compiled":
             return loaded
         return loaded.over(self.models)

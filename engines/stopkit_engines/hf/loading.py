@@ -68,7 +68,7 @@ def locate(reference: str, where: str) -> str:
     if not folder.exists():
         if reference.count("/") != 1 or reference.startswith((".", "/", "~")):
             raise InputError(
-                f"{where}: {reference}: no such folder; give a model's folder, a GGUF file, a hub id, or bundled:target."
+                f"{where}: {reference}: no such folder; give a model's folder, a GGUF file, a hub id or bundled:target."
             )
         return reference
     if not (folder / "config.json").is_file():
