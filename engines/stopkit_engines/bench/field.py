@@ -31,7 +31,7 @@ class Field:
         self.models = plain.models
         self.contestants: dict[Name, Contestant] = {}
         if peers:
-            for policy in (PLAIN, *ASSISTED):
+            for policy in (PLAIN, *ASSISTED) if self.models.one_tokenizer else (PLAIN,):
                 self._enter(Peer(self.models.target, self.models.draft, policy))
         for kind in engines:
             engine = self._engine(kind, block)

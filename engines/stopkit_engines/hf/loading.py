@@ -90,18 +90,6 @@ def locate(reference: str, where: str) -> str:
     return str(folder)
 
 
-def require_same_tokens(target: Any, draft: Any, where: str) -> None:
-    """Raise InputError unless both tokenizers map text to the same ids."""
-    ours, theirs = target.get_vocab(), draft.get_vocab()
-    if ours == theirs:
-        return
-    different = next(token for token in sorted({*ours, *theirs}) if ours.get(token) != theirs.get(token))
-    raise InputError(
-        f"{where}: the draft's tokenizer differs from the target's ({len(theirs)} and {len(ours)} tokens; "
-        f"{different!r} is {theirs.get(different)} and {ours.get(different)}); use a draft with the target's tokenizer."
-    )
-
-
 def end_of_sequence(model: Any) -> Sequence[int]:
     """The token ids that end a sequence of this model, by its generation config if there is one, as in `generate`."""
     generation = getattr(model, "generation_config", None)
