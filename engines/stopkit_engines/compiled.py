@@ -97,15 +97,15 @@ class CompiledEngine(EagerEngine):
         served = self.models.served[name]
         with loading.LOCK:
             if (name, rows == 1) not in self._graphs:
-                self._make_graphs(vocabulary, one_row=rows == 1)
+                self._make_graphs(one_row=rows == 1)
         graphs = self._graphs[name, rows == 1]
         if not graphs:
             return served.runner(vocabulary, rows, capacity, device)
         return GraphModel(graphs, served.model, vocabulary, rows, capacity, device, self._place(name))
 
-    def _make_graphs(self, vocabulary: int, one_row: bool) -> None:
+    def _make_graphs(self, one_row: bool) -> None:
         """Have the graphs of all models, for one row or for several."""
-        several = self._wanted(vocabulary, one_row)
+        several = self._wanted(one_row)
         self._prepare(*(each for graphs in several.values() for each in graphs.values()))  # side by side
         for field in self.models.served:
             try:
@@ -114,16 +114,16 @@ class CompiledEngine(EagerEngine):
                 self._graphs[field, one_row] = {}
                 log.warning("engine.%s runs eagerly: %s.", field, reason)
 
-    def _wanted(self, vocabulary: int, one_row: bool) -> dict[str, dict[Shape, Wanted]]:
+    def _wanted(self, one_row: bool) -> dict[str, dict[Shape, Wanted]]:
         """By the engine's field."""
         return {
-            field: wanted(f"engine.{field}", served.model, vocabulary, one_row)
+            field: wanted(f"engine.{field}", served.model, self.models.vocabulary_of(field), one_row)
             for field, served in self.models.served.items()
-            if served.way.ragged
+            if served.way.ragged and not served.of_target
         }
 
     def ready(self) -> bool:
-        several = self._wanted(self.models.vocabulary, one_row=True).values()
+        several = self._wanted(one_row=True).values()
         return all(self._backend.is_ready(each) for graphs in several for each in graphs.values())
 
     def _loaded(self, field: str, several: Mapping[Shape, Wanted], one_row: bool) -> dict[Shape, Graph]:
@@ -131,6 +131,8 @@ class CompiledEngine(EagerEngine):
         served = self.models.served[field]
         if not served.way.ragged:
             raise CannotCompile(f"it runs as {served.way.name}")
+        if served.of_target:
+            raise CannotCompile("it keeps what it sees in the target's cache")
         graphs = {shape: self._graph(each) for shape, each in several.items()}
         plan = plan_for(served.model)
         if self.trial != "never" and plan is not None:
@@ -160,7 +162,7 @@ class CompiledEngine(EagerEngine):
         dtype = torch.float32 if draft is None else draft.dtype
         asked = self._asked(sampling, request.signals, dtype, request.rows)
         by_graph = bool(self._graphs.get(("draft", request.rows == 1)))  # known once a decoding has been started
-        whole = by_graph and can_run(sampling) and not request.logits_processor
+        whole = by_graph and self.models.common is None and can_run(sampling) and not request.logits_processor
         key = (policy.kind, policy.model_dump_json(), asked, whole)
         made = self._made(key, f"policy {policy.kind!r}", lambda: self._verbs_of(policy, asked, whole))
         verbs: Verbs = made.get("verbs", policy)

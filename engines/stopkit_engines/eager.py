@@ -20,8 +20,10 @@ from stopkit.spec import load_policy
 from stopkit.trace.recorder import Identity, Recorder, RecordingRequest, Rollouts, Timings
 from stopkit.validation import validated
 from stopkit_engines.batch.decoding import BatchDecoding
+from stopkit_engines.batch.draft_block import DraftBlock
 from stopkit_engines.batch.draft_source import DraftSource, ModelDraft, NoDraft
 from stopkit_engines.batch.drafts import DraftSpec
+from stopkit_engines.batch.early_exit import EarlyExit
 from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.runner import Runner
@@ -31,11 +33,15 @@ from stopkit_engines.batch.text import TextStream
 from stopkit_engines.generate.call import Call
 from stopkit_engines.generate.costs import costs_of
 from stopkit_engines.hf import generation_config, loading, rope, timing
+from stopkit_engines.hf.cached_model import CachedModel
 from stopkit_engines.hf.devices import AUTO, DeviceName, require_one_place, resolve_device
+from stopkit_engines.hf.first_layers import FirstLayers, served_in_short
 from stopkit_engines.hf.forward import context_length
 from stopkit_engines.hf.packing import is_packed
 from stopkit_engines.hf.recorder import EagerRecorder
 from stopkit_engines.hf.trial import Served, Trial, served
+from stopkit_engines.translation.common import Common, compared
+from stopkit_engines.translation.draft import TranslatedDraft
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,27 @@ class Models:
     tokenizer: Any | None
     served: Mapping[str, Served]
     """The models that there are, as they are run, by the engine's field."""
+    common: Common | None = None
+    """What a draft with another tokenizer has in common with the target."""
 
     @property
     def vocabulary(self) -> int:
         """Tokens that the target can say."""
-        return int(self.target.config.get_text_config().vocab_size)
+        return vocabulary_of(self.target)
+
+    def vocabulary_of(self, field: str) -> int:
+        """Tokens that the model in this field of the engine is to give logits for."""
+        return vocabulary_of(self.draft) if field == "draft" and self.common else self.vocabulary
+
+    @property
+    def one_tokenizer(self) -> bool:
+        """Whether there is a model of its own that drafts, and reads the target's tokens."""
+        return "draft" in self.served and self.common is None and not self.served["draft"].of_target
+
+
+def vocabulary_of(model: Any) -> int:
+    """How many tokens a model can say, by its config."""
+    return int(model.config.get_text_config().vocab_size)
 
 
 class EagerEngine(Engine, Recorder):
@@ -60,11 +82,13 @@ class EagerEngine(Engine, Recorder):
     kind: ClassVar[str] = "eager"
 
     target: str = Field(
-        default="bundled:target", description="the model whose output is wanted: a folder, a hub id or bundled:target"
+        default="bundled:target",
+        description="the model whose output is wanted: a folder, a GGUF file, a hub id or bundled:target",
     )
     draft: DraftSpec = Field(
         default="bundled:draft",
-        description="what drafts: a model, likewise, or a block with a kind; unset, nothing can be drafted",
+        description="what drafts: a model, likewise, a block with a kind, or KIND:field=value; unset, nothing can be "
+        "drafted",
     )
     device: DeviceName = Field(
         default=AUTO, description="where to run: what torch takes, such as cpu or cuda:1; auto prefers CUDA"
@@ -97,12 +121,19 @@ class EagerEngine(Engine, Recorder):
         self._costs = CostModel(self.costs)
 
     @classmethod
-    def from_models(cls, target: Any, draft: Any | None = None, tokenizer: Any | None = None, **fields: Any) -> Self:
-        block = draft is None or isinstance(draft, (Mapping, PromptLookup))
+    def from_models(
+        cls,
+        target: Any,
+        draft: Any | None = None,
+        tokenizer: Any | None = None,
+        draft_tokenizer: Any | None = None,
+        **fields: Any,
+    ) -> Self:
+        block = draft is None or isinstance(draft, (Mapping, DraftBlock))
         drafting = None if block else draft
         names = {"target": type(target).__name__, "draft": draft if block else type(draft).__name__}
         engine = validated(cls, names | fields, "engine")
-        engine._models = engine._tried(target, drafting, tokenizer)
+        engine._models = engine._tried(target, drafting, tokenizer, draft_tokenizer)
         return engine
 
     @classmethod
@@ -117,6 +148,12 @@ class EagerEngine(Engine, Recorder):
             decoding = engine._decoding(request, sequences, asked.ends, steps=asked.steps)
             generation = Generation(chosen, decoding)
         return asked.answer(generation)
+
+    def over(self, models: Models) -> Self:
+        """This engine with models that another one has loaded, from the same names."""
+        engine = self.model_copy()
+        engine._models = models
+        return engine
 
     @property
     def models(self) -> Models:
@@ -133,23 +170,30 @@ class EagerEngine(Engine, Recorder):
             field: loading.locate(name, f"engine.{field}") for field, name in named.items() if isinstance(name, str)
         }
         tokenizers = {field: loading.load_tokenizer(place, f"engine.{field}") for field, place in places.items()}
-        if "draft" in tokenizers:
-            loading.require_same_tokens(tokenizers["target"], tokenizers["draft"], f"engine.draft: {self.draft}")
         models = {
             field: loading.load_model(place, device, self.dtype, self._packs, f"engine.{field}")
             for field, place in places.items()
         }
-        return self._tried(models["target"], models.get("draft"), tokenizers["target"])
+        return self._tried(models["target"], models.get("draft"), tokenizers["target"], tokenizers.get("draft"))
 
     @property
     def _packs(self) -> bool:
         return self.packed
 
-    def _tried(self, target: Any, draft: Any | None, tokenizer: Any | None) -> Models:
+    def _tried(
+        self, target: Any, draft: Any | None, tokenizer: Any | None, draft_tokenizer: Any | None = None
+    ) -> Models:
         models = {"target": target} | ({} if draft is None else {"draft": draft})
         require_one_place(models)
         ways = {name: served(model, f"engine.{name}", self.trial) for name, model in models.items()}
-        return Models(target, draft, tokenizer, ways)
+        if isinstance(self.draft, EarlyExit):
+            ways["draft"] = served_in_short(ways["target"], self.draft.layers, "engine.draft", self.trial)
+            draft = ways["draft"].model
+        if tokenizer is None or draft_tokenizer is None:
+            return Models(target, draft, tokenizer, ways)
+        sizes = vocabulary_of(target), vocabulary_of(draft)
+        common = compared(tokenizer, draft_tokenizer, sizes, target.device, f"engine.draft: {self.draft}")
+        return Models(target, draft, tokenizer, ways, common)
 
     def trial_of_models(self) -> dict[str, str]:
         models, forced = self.models, self.model_copy(update={"trial": "always"})
@@ -202,11 +246,12 @@ class EagerEngine(Engine, Recorder):
         request = replace(request, batch_size=min(request.rows, most_rows))
         capacity = max(len(sequence.prompt) + sequence.room for sequence in sequences)
         shape = (models.vocabulary, request.rows, capacity, device)
+        target = self._runner("target", *shape)
         return BatchDecoding(
             request,
             sequences,
-            target=self._runner("target", *shape),
-            draft=self._draft_source(shape),
+            target=target,
+            draft=self._draft_source(target, shape),
             ends=ends,
             costs=self._costs,
             device=device,
@@ -217,10 +262,17 @@ class EagerEngine(Engine, Recorder):
     def _penalties(self, prompt: Sequence[int], room: int) -> Sequence[Processor]:
         return generation_config.penalties(self.models.target, prompt, room) if self.penalties else ()
 
-    def _draft_source(self, shape: tuple[int, int, int, torch.device]) -> DraftSource:
+    def _draft_source(self, target: Runner, shape: tuple[int, int, int, torch.device]) -> DraftSource:
+        models = self.models
         if isinstance(self.draft, PromptLookup):
-            return LookupDraft(self.draft, self.models.vocabulary)
-        return NoDraft() if self.models.draft is None else ModelDraft(self._runner("draft", *shape))
+            return LookupDraft(self.draft, models.vocabulary)
+        if isinstance(target, CachedModel) and isinstance(self.draft, EarlyExit):
+            return ModelDraft(FirstLayers(models.draft, target))
+        if models.common is not None:
+            _, rows, _, device = shape
+            own = models.vocabulary_of("draft"), rows, context_length(models.draft), device
+            return TranslatedDraft(self._runner("draft", *own), models.common)
+        return NoDraft() if models.draft is None else ModelDraft(self._runner("draft", *shape))
 
     def _runner(self, name: str, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         """What runs the target or the draft, with a fresh cache for `rows` rows of at most `capacity` tokens."""
@@ -254,7 +306,7 @@ class EagerEngine(Engine, Recorder):
         models = self._pair()
         return Identity(
             {"name": self.target, **loading.fingerprint(models.target)},
-            {"name": self.draft, **loading.fingerprint(models.draft)},
+            {"name": str(self.draft), **loading.fingerprint(models.draft)},
             loading.vocabulary_hash(models.tokenizer) if models.tokenizer else "",
         )
 
@@ -265,6 +317,8 @@ class EagerEngine(Engine, Recorder):
     def _pair(self) -> Models:
         if self.models.draft is None:
             raise InputError("engine.draft: is unset, or no model, and a recording needs a model that drafts.")
+        if self.models.common is not None:
+            raise InputError(f"engine.draft: {self.draft}: a recording needs a draft with the target's tokenizer.")
         return self.models
 
     def _most_rows(self, lengths: Sequence[int], rooms: Sequence[int]) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("kind", shell_complete=kinds("policies"))
 @click.option("--target", metavar="MODEL", help="Try this model in the engine, instead of checking the engine.")
-@click.option("--draft", metavar="MODEL", help="Try it with this draft model.")
+@click.option("--draft", metavar="DRAFT", help="Try it with this draft, a model or early_exit:layers=N.")
 @click.option("--examples", type=click.IntRange(min=1), metavar="N", help="Most examples of a check; 40 if not given.")
 @json_option
 def check(kind: str, target: str | None, draft: str | None, examples: int | None, json_file: str | None) -> None:

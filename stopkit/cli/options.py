@@ -1,5 +1,6 @@
 """The options that commands share, and how they become a config."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +38,8 @@ ENGINE_FIELDS = {"engine": "kind", "target": "target", "draft": "draft", "device
 GENERATION_FIELDS = ("temperature", "seed", "max_new_tokens", "top_k", "top_p", "min_p", "stop", "coupling", "sampling")
 """Options that set fields of the config's generation section."""
 
+TARGET_HELP = "Model whose output is wanted: a folder, a GGUF file, a hub id, bundled:target."
+DRAFT_HELP = "What drafts for it: a model, prompt_lookup, early_exit:layers=N, or KIND:field=value,field=value."
 MODEL_OPTIONS = (
     click.option(
         "-c", "--config", type=click.Path(path_type=Path), help="TOML, JSON or YAML file; options win over it."
@@ -44,12 +47,12 @@ MODEL_OPTIONS = (
     click.option(
         "--target",
         metavar="MODEL",
-        help="Model whose output is wanted: a folder, a hub id, bundled:target.  [default: bundled:target]",
+        help=f"{TARGET_HELP}  [default: bundled:target]",
     ),
     click.option(
         "--draft",
-        metavar="MODEL",
-        help="Model that drafts for it, with the same tokenizer.  [default: bundled:draft]",
+        metavar="DRAFT",
+        help=f"{DRAFT_HELP}  [default: bundled:draft]",
     ),
     click.option(
         "--engine",
@@ -204,6 +207,8 @@ def prompts_from(text: str | None, file: Path | None) -> "list[WrittenPrompt]":
 
 def quiet() -> None:
     """Keep transformers' progress bars and advice out of what a command prints."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # some of its bars ask nobody else
+
     from transformers.utils import logging
 
     logging.disable_progress_bar()

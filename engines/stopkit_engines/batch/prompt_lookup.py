@@ -8,17 +8,16 @@ import sys
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from stopkit.errors import InputError
+from stopkit_engines.batch.draft_block import DraftBlock
 from stopkit_engines.batch.draft_source import Offer
 
 
-class PromptLookup(BaseModel):
+class PromptLookup(DraftBlock):
     """Drafts what followed the last tokens where they stood before; without such a place it drafts nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["prompt_lookup"] = Field(default="prompt_lookup", description="drafts from the sequence's own text")
     longest: int = Field(default=3, ge=1, le=64, description="most last tokens that are looked for")

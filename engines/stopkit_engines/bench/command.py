@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stopkit.cli.app import Command, echo
-from stopkit.cli.options import json_option, quiet
+from stopkit.cli.options import DRAFT_HELP, TARGET_HELP, json_option, quiet
 from stopkit.cli.outputs import output_option, save
 
 DEFAULTS = {
@@ -21,8 +21,8 @@ several: dict[str, Any] = {"multiple": True, "show_default": True}
 
 
 @click.command("bench", cls=Command, short_help="Measure engines, policies and peers side by side.")
-@click.option("--target", default="bundled:target", show_default=True, metavar="MODEL", help="As in generate.")
-@click.option("--draft", default="bundled:draft", show_default=True, metavar="MODEL", help="As in generate.")
+@click.option("--target", default="bundled:target", show_default=True, metavar="MODEL", help=TARGET_HELP)
+@click.option("--draft", default="bundled:draft", show_default=True, metavar="DRAFT", help=DRAFT_HELP)
 @click.option("--engine", "engines", default=DEFAULTS["engines"], metavar="KIND", help="Engines.", **several)
 @click.option("--policy", "policies", default=DEFAULTS["policies"], metavar="POLICY", help="Policies.", **several)
 @click.option("--peers/--no-peers", default=True, show_default=True, help="transformers, plain and assisted.")

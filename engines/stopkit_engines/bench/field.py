@@ -31,7 +31,7 @@ class Field:
         self.models = plain.models
         self.contestants: dict[Name, Contestant] = {}
         if peers:
-            for policy in (PLAIN, *ASSISTED):
+            for policy in (PLAIN, *ASSISTED) if self.models.one_tokenizer else (PLAIN,):
                 self._enter(Peer(self.models.target, self.models.draft, policy))
         for kind in engines:
             engine = self._engine(kind, block)
@@ -39,11 +39,10 @@ class Field:
                 self._enter(Ours(engine, policy, load_policy(policy)))
 
     def _engine(self, kind: str, block: dict[str, str]) -> Any:
-        loaded = load_engine({"kind": kind, **block})
+        loaded: Any = load_engine({"kind": kind, **block})
         if kind != "compiled":
             return loaded
-        models = self.models
-        return type(loaded).from_models(models.target, models.draft, models.tokenizer)
+        return loaded.over(self.models)
 
     def _enter(self, contestant: Contestant) -> None:
         self.contestants[Name(contestant.engine, contestant.policy)] = contestant

@@ -21,7 +21,7 @@ MODES = {
 """Ways to generate that take no token after another from one distribution, and the setting that asks for each."""
 OTHER_DRAFTS = {
     "prompt_lookup_num_tokens": 'give draft_model={"kind": "prompt_lookup"}',
-    "assistant_early_exit": "give a draft_model",
+    "assistant_early_exit": 'give draft_model={"kind": "early_exit", "layers": …}',
     "use_mtp": "give a draft_model",
 }
 """Settings that ask transformers itself to draft, and what to do instead."""

@@ -50,6 +50,8 @@ class GraphModel(CachedModel):
     def held(self, tokens: int) -> list[Tensor]:
         """The keys and values of each layer, with room for so many tokens of a row; none before the first forward."""
         self.make_room(tokens)
+        if not self.forwards:  # another may have filled a part of the cache
+            return []
         if not self._leaves or self._leaves[0].shape[2] != self._cache.size:
             stored = self.stored
             if stored and self._place is not None:

@@ -22,7 +22,7 @@ class CachedModel:
     """
 
     def __init__(self, model: Any, vocabulary: int, batch_size: int, capacity: int, device: torch.device) -> None:
-        self.model = model
+        self.model, self.vocabulary, self.capacity = model, vocabulary, capacity
         self.context = context_length(model)
         self.filled = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.width = 0

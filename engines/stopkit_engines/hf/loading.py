@@ -1,4 +1,4 @@
-"""Models from disk or hub: safetensors only, checked before anything is generated."""
+"""Models from disk or hub: safetensors or GGUF only, checked before anything is generated."""
 
 import json
 import re
@@ -16,6 +16,7 @@ from stopkit.errors import InputError, one_line
 from stopkit.hashing import hash_of_json, hash_of_tensors
 from stopkit.pair import bundled
 from stopkit.processor import computes_bfloat16
+from stopkit_engines.hf import gguf
 from stopkit_engines.hf.packing import can_pack, pack
 
 LOCK = threading.RLock()
@@ -61,14 +62,16 @@ def load_tokenizer(place: str, where: str) -> Any:
 
 
 def locate(reference: str, where: str) -> str:
-    """A folder for `bundled:NAME` and local paths, checked to hold safetensors; a hub id as it is."""
+    """A folder for `bundled:NAME` and local paths, checked to hold safetensors; a GGUF file or a hub id as it is."""
     if reference.startswith("bundled:"):
         return str(bundled.model_path(reference.removeprefix("bundled:"), where))
     folder = Path(reference).expanduser()
+    if folder.suffix == gguf.SUFFIX:
+        return gguf.located(folder, where)
     if not folder.exists():
         if not HUB_ID.fullmatch(reference):
             raise InputError(
-                f"{where}: {reference}: no such folder; give a model's folder, a hub id, or bundled:target."
+                f"{where}: {reference}: no such folder; give a model's folder, a GGUF file, a hub id or bundled:target."
             )
         return reference
     if not (folder / "config.json").is_file():
@@ -88,18 +91,6 @@ def locate(reference: str, where: str) -> str:
             f"{where}: {reference}: {reason}; convert them with save_pretrained, which writes safetensors."
         )
     return str(folder)
-
-
-def require_same_tokens(target: Any, draft: Any, where: str) -> None:
-    """Raise InputError unless both tokenizers map text to the same ids."""
-    ours, theirs = target.get_vocab(), draft.get_vocab()
-    if ours == theirs:
-        return
-    different = next(token for token in sorted({*ours, *theirs}) if ours.get(token) != theirs.get(token))
-    raise InputError(
-        f"{where}: the draft's tokenizer differs from the target's ({len(theirs)} and {len(ours)} tokens; "
-        f"{different!r} is {theirs.get(different)} and {ours.get(different)}); use a draft with the target's tokenizer."
-    )
 
 
 def end_of_sequence(model: Any) -> Sequence[int]:
@@ -156,9 +147,10 @@ def _require_safetensors(file: Path, where: str) -> None:
 
 def _from_pretrained(loader: Any, place: str, where: str, **options: Any) -> Any:
     """What `loader` makes of the files at `place`. Nothing in them is run: no code of a model's own, no pickle."""
+    folder, file = gguf.arguments(place)
     try:
         with LOCK:
-            return loader.from_pretrained(place, trust_remote_code=False, **options)
+            return loader.from_pretrained(folder, trust_remote_code=False, **file, **options)
     except Exception as error:  # transformers and its backends raise errors of any kind over a bad file
         reason = one_line(error) or type(error).__name__
         what = "" if Path(place).exists() else "is no folder here, and as a hub id "

@@ -44,6 +44,8 @@ class Served:
 
     model: Any
     way: Way
+    of_target: bool = False
+    """Whether it is a part of the target, and keeps what it sees in the cache of the target's runner."""
 
     def runner(self, vocabulary: int, rows: int, capacity: int, device: torch.device) -> Runner:
         """The model with a fresh cache for `rows` rows of at most `capacity` tokens."""
