@@ -13,7 +13,7 @@ import pytest
 
 from stopkit.cli import main
 
-KIND = "few_choices"
+KIND, DISTRIBUTION = "few_choices", "stopkit-few-choices"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.raises(SystemExit) as ended:
         main(["new-policy", KIND, "--out", str(out)])
     assert ended.value.code == 0
-    return out / f"stopkit-{KIND}"
+    return out / DISTRIBUTION
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def stopkit(python: Path, *arguments: str, cwd: Path) -> str:
 def test_it_is_listed_with_its_distribution(python: Path, tmp_path: Path) -> None:
     rows = json.loads(stopkit(python, "policies", "--json", "-", cwd=tmp_path))["rows"]
     (mine,) = [row for row in rows if row["kind"] == KIND]
-    assert mine["distribution"] == f"stopkit-{KIND} 0.1.0"
+    assert mine["distribution"] == f"{DISTRIBUTION} 0.1.0"
     assert KIND in stopkit(python, "policies", cwd=tmp_path)
 
 
