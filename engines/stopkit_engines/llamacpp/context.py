@@ -68,7 +68,7 @@ class Context:
         self._context = self._llama.llama_init_from_model(model.handle, params)
         if not self._context:
             raise GenerationError(reason(f"llama.cpp cannot make room for {rows} sequences of {capacity} tokens"))
-        weakref.finalize(self, self._llama.llama_free, self._context)
+        weakref.finalize(self, _free, self._context, model)
         self._memory = self._llama.llama_get_memory(self._context)
         self._batch = Batch(self._llama.llama_batch, params.n_batch)
         self._views: dict[tuple[int, int, int], Tensor] = {}
@@ -119,3 +119,8 @@ class Context:
             memory = (pointer._type_ * (rows * columns)).from_address(at[0])
             self._views[at] = torch.frombuffer(memory, dtype=DTYPES[pointer._type_]).view(rows, columns)
         return self._views[at]
+
+
+def _free(context: Any, model: Any) -> None:
+    """Free a context, while its model, which this holds, is still there."""
+    model.llama.llama_free(context)

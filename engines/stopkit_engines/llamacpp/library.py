@@ -10,6 +10,8 @@ ERROR = 3
 """llama.cpp's level of messages that say why something failed."""
 
 _heard: deque[str] = deque(maxlen=4)
+_listeners: list[Any] = []
+"""What llama.cpp calls, and so has to live as long as it does."""
 
 
 @cache
@@ -22,9 +24,8 @@ def library() -> Any:
             "engine.kind: llamacpp needs the package llama-cpp-python, which cannot be imported "
             f"({one_line(error)}); pip install 'stopkit[llamacpp]'."
         ) from None
-    listener = llama.llama_log_callback(_listen)
-    llama.llama_log_set(listener, None)
-    llama.listener = listener  # which has to live as long as the library
+    _listeners.append(llama.llama_log_callback(_listen))
+    llama.llama_log_set(_listeners[-1], None)
     llama.llama_backend_init()
     return llama
 
