@@ -1,5 +1,7 @@
 """The command line. Importing it loads no torch; a command imports what it needs when it runs."""
 
+import os
+
 import click
 
 from stopkit import __version__
@@ -25,6 +27,7 @@ __all__ = ["main"]
 @click.pass_context
 def main(context: click.Context) -> None:
     """Decide when a draft model should stop drafting, without changing what the target model says."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # read when torch and transformers are imported, which is later
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -1,6 +1,5 @@
 """The options that commands share, and how they become a config."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -207,8 +206,6 @@ def prompts_from(text: str | None, file: Path | None) -> "list[WrittenPrompt]":
 
 def quiet() -> None:
     """Keep transformers' progress bars and advice out of what a command prints."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # some of its bars ask nobody else
-
     from transformers.utils import logging
 
     logging.disable_progress_bar()
