@@ -6,6 +6,7 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
     VLLM_CPU_KVCACHE_SPACE="1",
+    VLLM_CPU_OMP_THREADS_BIND="nobind",
     VLLM_ENABLE_V1_MULTIPROCESSING="0",
     VLLM_LOGGING_LEVEL="WARNING",
 )
@@ -48,19 +49,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def eager() -> Any:
-    """What stopkit's own engine counts on the prompts of "eight" and the first of their tokens, which has no round."""
+    """What stopkit's own engine counts on the prompts of a workload and the first of its tokens, which has no round."""
     models = [AutoModelForCausalLM.from_pretrained(path, dtype="float32") for path in (TARGET, DRAFT)]
     for model in models:
         model.generation_config.eos_token_id = model.config.eos_token_id = None
     engine = stopkit.wrap(*models)
 
     @cache
-    def counts(policy: str, firsts: tuple[int, ...]) -> dict[str, Any]:
-        prompts = [[*prompt, first] for prompt, first in zip(WORK["eight"][0], firsts, strict=True)]
-        stats = engine.generate(prompts, policy=policy, max_new_tokens=63, temperature=0.0).stats
+    def counts(policy: str, firsts: tuple[int, ...], name: str) -> dict[str, Any]:
+        texts, most = WORK[name]
+        prompts = [[*text, first] for text, first in zip(texts, firsts, strict=True)]
+        stats = engine.generate(prompts, policy=policy, max_new_tokens=most[0] - 1, temperature=0.0).stats
         return {name: getattr(stats, name) for name in COUNTED}
 
-    return lambda policy, tokens: counts(policy, tuple(given[0] for given in tokens))
+    return lambda policy, tokens, name="eight": counts(policy, tuple(given[0] for given in tokens), name)
 
 
 @pytest.fixture(scope="session")

@@ -11,4 +11,4 @@ from work import TARGET, generate
 
 if __name__ == "__main__":
     llm = LLM(TARGET, dtype="float32", enforce_eager=True, max_model_len=256)
-    Path(sys.argv[1]).write_text(json.dumps({name: generate(llm, name) for name in ("eight", "many")}))
+    Path(sys.argv[1]).write_text(json.dumps({name: generate(llm, name) for name in ("eight", "many", "few")}))

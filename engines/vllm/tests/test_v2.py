@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from law import law_of
-from work import COUNTED, SAMPLED, V2, WORK
+from work import COUNTED, GREEDY, SAMPLED, V2, WORK
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("policy", V2)
 def test_tokens_and_counts(found: Any, plain: Any, eager: Any, policy: str) -> None:
     run = found[policy]
-    assert run["tokens"] == plain("eight")
-    expected = eager(policy, run["tokens"])
+    assert run["tokens"] == plain(GREEDY)
+    expected = eager(policy, run["tokens"], GREEDY)
     assert {name: run["ours"][name] for name in COUNTED} == expected
     assert (run["theirs"]["drafted"], run["theirs"]["accepted"]) == (expected["drafted"], expected["accepted"])
     assert run["theirs"]["rounds"] == expected["offered_by_position"][0], "vLLM counts rounds with a block"

@@ -7,7 +7,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import interpreted  # isort: skip
-from work import SAMPLED, V2, counters, generate, served, statistics
+from work import GREEDY, SAMPLED, V2, counters, generate, served, statistics
 
 
 def run(llm: Any, policy: str, name: str, **sampling: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def run(llm: Any, policy: str, name: str, **sampling: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     interpreted.without_libraries()
-    llm = served(max_num_seqs=40, max_model_len=192)
-    found = {policy: run(llm, policy, "eight") for policy in V2}
+    llm = served(max_num_seqs=8, max_model_len=64)
+    found = {policy: run(llm, policy, GREEDY) for policy in V2}
     found["sampled"] = run(llm, V2[0], SAMPLED, temperature=1.0)
     Path(sys.argv[1]).write_text(json.dumps(found))

@@ -25,14 +25,15 @@ WORK: dict[str, tuple[list[list[int]], list[int]]] = {
     "eight": (prompts(8, 3, 12), [64] * 8),
     "many": (prompts(24, 8, 96, seed=1), lengths(24, 3, 90, seed=1)),
     "law": (prompts(168, 3, 8, seed=2), [120] * 168),
-    "few": (prompts(24, 3, 8, seed=4), [100] * 24),
+    "few": (prompts(3, 3, 12, seed=5), [24] * 3),
+    "short": (prompts(8, 3, 8, seed=4), [24] * 8),
     "control": (prompts(64, 3, 8, seed=3), [120] * 64),
 }
 """Prompts, and the most that each is to become, by name."""
 V2 = ("max_probability", "static:length=3")
 """Policies that are tried under model runner V2."""
-SAMPLED = "few"
-"""The workload at temperature 1 there, where a token takes its time."""
+GREEDY, SAMPLED = "few", "short"
+"""The workloads there, where a token takes its time, at temperatures 0 and 1."""
 COUNTED = ("tokens", "rounds", "drafted", "accepted", "offered_by_position", "accepted_by_position")
 """What stopkit's own engine counts alike."""
 
