@@ -11,8 +11,8 @@ from stopkit.plugins import registry
 def wrap(target: Any, draft: Any = None, tokenizer: Any = None, *, kind: str = "eager", **fields: Any) -> Engine:
     """An engine of `kind` over models that are loaded already. `fields` are those of its config block.
 
-    `draft` is a model or a draft block such as `{"kind": "prompt_lookup"}`. Without a tokenizer, prompts are token ids. A
-    draft with another one comes with it, `draft_tokenizer=…`. Raises InputError for models that the engine cannot run
+    `draft` is a model or a draft block such as `{"kind": "prompt_lookup"}`. Without a tokenizer, prompts are token ids.
+    A draft with another one comes with it, `draft_tokenizer=…`. Raises InputError for models that the engine cannot run
     exactly.
     """
     _require_loaded("wrap.target", target)
