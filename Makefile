@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
 VLLM := .venv-vllm
 
-.PHONY: bench demo test test-compiled test-kernels test-llamacpp test-ray test-vllm wheels check lint types imports docs gpu-check clean
+.PHONY: bench demo test test-compiled test-kernels test-llamacpp test-ray test-vllm test-vllm-v2 wheels check lint types imports docs gpu-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,9 @@ $(VLLM)/.installed: pyproject.toml engines/vllm/pyproject.toml constraints.txt
 
 test-vllm: $(VLLM)/.installed  ## Policies inside vLLM on a CPU, which takes some minutes; in an environment of its own
 	cd engines/vllm && ../../$(VLLM)/bin/python -m pytest
+
+test-vllm-v2: $(VLLM)/.installed  ## The same for vLLM's model runner for GPUs, by Triton's interpreter
+	cd engines/vllm && ../../$(VLLM)/bin/python -m pytest -m interpreted
 
 check: lint types imports docs  ## Everything CI runs on top of the tests
 

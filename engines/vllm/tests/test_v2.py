@@ -12,6 +12,8 @@ import pytest
 from law import law_of
 from work import COUNTED, GREEDY, SAMPLED, V2, WORK
 
+pytestmark = pytest.mark.interpreted
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
