@@ -2,8 +2,6 @@
 
 import sys
 
-from stopkit.extras import extra_for
-
 
 def main() -> None:
     """Run it. An interrupt while it is being imported is as quiet as any other."""
@@ -13,6 +11,8 @@ def main() -> None:
         print("error: interrupted.", file=sys.stderr)
         sys.exit(130)
     except ModuleNotFoundError as error:
+        from stopkit.extras import extra_for  # not before: an interrupt of that import would not be quiet
+
         if (extra := extra_for(error)) is None:
             raise
         print(f"error: the command line {extra}.", file=sys.stderr)
