@@ -8,8 +8,7 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-from stopkit.pair.tokenizer import train_tokenizer
-from tests.cli.conftest import CONTEXT, Run, save_model
+from tests.cli.conftest import CONTEXT, Run
 
 
 def refused(run: Run, arguments: Sequence[object], *parts: str) -> None:
@@ -175,17 +174,6 @@ def test_a_folder_without_a_model(run: Run, tmp_path: Path) -> None:
 def test_a_hub_id_that_cannot_be_reached(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(run, ["generate", "x", "--target", name], f"engine.target: {name}: is no folder here, and as a hub id")
-
-
-def test_tokenizers_that_differ(run: Run, pair: Path, tmp_path: Path) -> None:
-    other = save_model(tmp_path / "other", train_tokenizer(["something else entirely"], 280, CONTEXT), seed=0)
-    refused(
-        run,
-        ["generate", "x", "--target", pair / "target", "--draft", other],
-        f"engine.draft: {other}",
-        "tokenizer differs",
-        "use a draft with the target's tokenizer",
-    )
 
 
 def test_a_window_is_served(run: Run, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
