@@ -81,7 +81,7 @@ WRONG = {
     "early_exit": "engine.draft.layers: this field is required.",
     "early_exit:layers=2": "engine.draft.layers: got 2, and the target has 2 layers, at most 1 can draft.",
     "prompt_lookup:longst=2": "engine.draft.longst: unknown field. Did you mean 'longest'?",
-    "nowhere": "engine.draft: nowhere: no such folder; give a model's folder, a GGUF file, a hub id",
+    "./nowhere": "engine.draft: ./nowhere: no such folder; give a model's folder, a GGUF file, a hub id",
 }
 
 

@@ -10,10 +10,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import stopkit
 from stopkit import Engine, InputError, load_engine
 from stopkit.plugins import registry
 from stopkit_engines.eager import EagerEngine
-from stopkit_engines.translation.common import Common
+from stopkit_engines.translation.common import Common, compared
 from stopkit_engines.translation.draft import TranslatedDraft
 from stopkit_engines.translation.reading import Reading
 from stopkit_engines.translation.vocabulary import Vocabulary
@@ -216,9 +217,27 @@ def test_a_draft_whose_context_is_full_proposes_nothing() -> None:
     assert 0 < result.stats.drafted < 1.5 * result.stats.rounds
 
 
+def test_generate_of_transformers_takes_both_tokenizers() -> None:
+    ours, theirs = byte_level(), sentencepiece()
+    target, prompt = model_of(ours, 0), ours("def add(", return_tensors="pt")["input_ids"]
+    plain = {"do_sample": False, "max_new_tokens": 8, "pad_token_id": 0, "return_dict_in_generate": True}
+    given = target.generate(
+        prompt,
+        custom_generate=stopkit.assisted,
+        draft_model=model_of(theirs, 1),
+        tokenizers=(ours, theirs),
+        policy="static:length=2",
+        **plain,
+    )
+    assert torch.equal(given.sequences, target.generate(prompt, **plain).sequences)
+    assert given.stats.drafted > 4
+
+
 def test_it_is_told_in_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    compared.cache_clear()
     with caplog.at_level(logging.WARNING, "stopkit"):
         engine: Any = engine_of("byte-level", "gemma")
+        engine_of("byte-level", "gemma")
     (line,) = caplog.messages
     assert line.startswith("engine.draft: LlamaForCausalLM: has another tokenizer than the target: it drafts with what")
     assert f"{engine.models.common.size} of its" in line
