@@ -30,6 +30,7 @@ def assisted(
     draft_model: Any = None,
     policy: Any = DEFAULT_POLICY,
     coupling: str = "maximal",
+    tokenizers: tuple[Any, Any] = (None, None),
     stop_strings: Any = None,
     streamer: Any = None,
     **model_kwargs: Any,
@@ -37,9 +38,10 @@ def assisted(
     """For `model.generate(…, custom_generate=stopkit.assisted, draft_model=draft, policy="adaedl")`.
 
     transformers calls it, with what it has made of the user's call. `draft_model` is a loaded model or a draft block
-    such as `{"kind": "prompt_lookup"}`, `policy` a kind, a dict or an object, `coupling` as in GenerationOptions. The
-    output has the form and the law of plain `generate`: a tensor, or with `return_dict_in_generate` an output that has
-    `stats`, too. At temperature 0 it is the same. Raises InputError, in one line, for what cannot be served.
+    such as `{"kind": "prompt_lookup"}`, `policy` a kind, a dict or an object, `coupling` as in GenerationOptions.
+    `tokenizers` are the target's and the draft's, where those differ; `generate` hands its own `tokenizer` to nobody.
+    The output has the form and the law of plain `generate`: a tensor, or with `return_dict_in_generate` an output that
+    has `stats`, too. At temperature 0 it is the same. Raises InputError, in one line, for what cannot be served.
     """
     _require_loaded("generate.draft_model", draft_model)
     if draft_model is None:
@@ -50,6 +52,7 @@ def assisted(
         .assisted(
             model,
             draft_model,
+            tokenizers,
             policy,
             coupling,
             input_ids=input_ids,

@@ -137,10 +137,14 @@ class EagerEngine(Engine, Recorder):
         return engine
 
     @classmethod
-    def assisted(cls, model: Any, draft: Any | None, policy: Any, coupling: str, **call: Any) -> Any:
+    def assisted(
+        cls, model: Any, draft: Any | None, tokenizers: tuple[Any, Any], policy: Any, coupling: str, **call: Any
+    ) -> Any:
         """Serve transformers' `generate` of `model`: see `stopkit.assisted`. `call` are the fields of a `Call`."""
         asked, chosen = Call(model, **call), load_policy(policy)
-        engine = cls.from_models(model, draft, penalties=False)  # those are among what `generate` has prepared
+        engine = cls.from_models(
+            model, draft, *tokenizers, penalties=False
+        )  # those are among what `generate` has prepared
         engine._costs = costs_of(model, draft)
         request = asked.request(chosen, coupling)
         sequences = asked.sequences(engine._encoded(request.prompts), context_length(model))

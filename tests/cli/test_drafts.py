@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from stopkit.pair.tokenizer import train_tokenizer
 from stopkit.trace.files import read_metadata
 from stopkit_engines.hf import gguf
-from tests.cli.conftest import Run, save_model
+from tests.cli.conftest import CONTEXT, Run, save_model
 
 GREEDY = ("--temperature", 0, "--max-new-tokens", 12)
 DRAFTS = {
@@ -38,6 +39,16 @@ def test_generate(run: Run, pair: Path, tmp_path: Path, draft: str) -> None:
     written = json.loads(file.read_text())
     assert written["conditions"]["config"]["engine"]["draft"] == DRAFTS[draft]
     assert written["rows"][0]["drafted"] > 0
+
+
+def test_a_draft_with_another_tokenizer(run: Run, pair: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "other", train_tokenizer(["def something else entirely"], 280, CONTEXT), seed=0)
+    options = ("for item", "--target", pair / "target", *GREEDY)
+    wanted = run("generate", *options, "--draft", pair / "draft", "--policy", "autoregressive")
+    done = run("generate", *options, "--draft", other, "--policy", "static:length=3")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == wanted.stdout
+    assert "drafted)" in done.stderr
 
 
 def test_compare_and_bench(run: Run, pair: Path, tmp_path: Path) -> None:
@@ -71,6 +82,7 @@ WRONG = {
     "early_exit:layers=2": "engine.draft.layers: got 2, and the target has 2 layers, at most 1 can draft.",
     "prompt_lookup:longst=2": "engine.draft.longst: unknown field. Did you mean 'longest'?",
     "nowhere": "engine.draft: nowhere: is no folder here, and as a hub id cannot be loaded",
+    "./nowhere": "engine.draft: ./nowhere: no such folder; give a model's folder, a GGUF file, a hub id",
 }
 
 

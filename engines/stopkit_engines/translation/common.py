@@ -3,6 +3,7 @@
 import codecs
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -101,8 +102,9 @@ class Common:
         return next((tokens for tokens in found if self.draft.text(tokens) == text.encode()), found[0])
 
 
+@lru_cache(maxsize=8)
 def compared(target: Any, draft: Any, sizes: tuple[int, int], device: torch.device, where: str) -> Common | None:
-    """What a target's and a draft's tokenizer have in common, which is told; None if they are the same.
+    """What a target's and a draft's tokenizer have in common, which is told once; None if they are the same.
 
     Raises InputError, which names `where`, if they cannot be compared or drafting with it cannot pay.
     """
