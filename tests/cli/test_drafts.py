@@ -94,6 +94,14 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, pair: Path, draft: str) -> No
     assert done.stderr.count("\n") == 1
 
 
+def test_llama_cpp_runs_no_part_of_a_model(run: Run) -> None:
+    done = run("generate", "x", "--engine", "llamacpp", "--draft", "early_exit:layers=2")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(
+        "error: engine.draft: llama.cpp runs no part of a model; use a model or prompt_lookup"
+    )
+
+
 def test_a_folder_of_that_name(
     run: Run, pair: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

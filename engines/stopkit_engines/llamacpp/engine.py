@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from stopkit.costs import CostModel
 from stopkit.engine import Engine
@@ -15,8 +15,10 @@ from stopkit.errors import InputError
 from stopkit.generation import Request
 from stopkit.validation import validated
 from stopkit_engines.batch.decoding import BatchDecoding
+from stopkit_engines.batch.draft_block import DraftBlock
 from stopkit_engines.batch.draft_source import DraftSource, ModelDraft, NoDraft
 from stopkit_engines.batch.drafts import DraftSpec
+from stopkit_engines.batch.early_exit import EarlyExit
 from stopkit_engines.batch.prompt_lookup import LookupDraft, PromptLookup
 from stopkit_engines.batch.prompts import encoded
 from stopkit_engines.batch.sequences import open_sequences
@@ -74,6 +76,13 @@ class LlamaCppEngine(Engine):
         "longer block that is rejected has the sequence read again",
     )
 
+    @field_validator("draft")
+    @classmethod
+    def _require_whole(cls, draft: Any) -> Any:
+        if isinstance(draft, EarlyExit):
+            raise ValueError("llama.cpp runs no part of a model; use a model or prompt_lookup, or the engine eager")
+        return draft
+
     _models: Models | None = PrivateAttr(default=None)
     _costs: CostModel = PrivateAttr()
 
@@ -82,7 +91,7 @@ class LlamaCppEngine(Engine):
 
     @classmethod
     def from_models(cls, target: Any, draft: Any | None = None, tokenizer: Any | None = None, **fields: Any) -> Self:
-        block = draft is None or isinstance(draft, (Mapping, PromptLookup))
+        block = draft is None or isinstance(draft, (Mapping, DraftBlock))
         for model in (target,) if block else (target, draft):
             if not isinstance(model, GgufModel):
                 raise NotImplementedError(
