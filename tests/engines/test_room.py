@@ -25,7 +25,7 @@ def test_asking_for_two_million_tokens_takes_no_memory(pair: tuple[Any, Any]) ->
     for _ in range(4):
         run.step()
     decoding: Any = run.decoding
-    caches = [decoding._target._cache, decoding._draft._runner._cache]
+    caches = [decoding._target._cache, decoding._draft.runner._cache]
     assert [cache.size for cache in caches] == [STEP, STEP]
     assert all(layer.keys.shape[2] == STEP for cache in caches for layer in cache.layers)
     assert decoding._tokens.shape[1] == STEP
