@@ -56,7 +56,8 @@ def caption(result: dict[str, Any]) -> str:
 
 
 def _dtype(conditions: dict[str, Any]) -> str:
-    return f" in {conditions['loaded']['dtype']['target']}" if "loaded" in conditions else ""
+    loaded = conditions["config"].get("loaded")
+    return f" in {loaded['dtype']['target']}" if loaded else ""
 
 
 def draw_completion(console: Console) -> None:
