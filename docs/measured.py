@@ -31,7 +31,7 @@ def about(data: Data) -> str:
         f"draft `{trace['recording']['draft']['hash'][:8]}`"
         for trace in traces
     ]
-    if config["first"]:
+    if config.get("first"):
         lines.append(f"* of each sequence the first {config['first']} tokens alone")
     versions = ", ".join(f"{name} {found['versions'][name]}" for name in ("stopkit", "python", "torch"))
     return "\n".join([*lines, f"* {versions}; commit `{str(found['git'])[:8]}`"])
