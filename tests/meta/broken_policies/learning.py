@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import ClassVar
 
 import torch
@@ -119,7 +120,9 @@ class RewritesTheDraft(Sound):
     """Goes looking for the engine's own q, and claims that the token had been less probable than it was."""
 
     def extend(self, state: State, position: Tensor, signals: Signals, drawn: Drawn) -> tuple[Tensor, State]:
-        engine = sys._getframe(2).f_locals.get("decoding")
-        if engine is not None:
-            engine._block[-1].scatter_(1, drawn.token.unsqueeze(1), 1e-6)
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and "decoding" not in frame.f_locals:
+            frame = frame.f_back
+        if frame is not None:
+            frame.f_locals["decoding"]._block[-1].scatter_(1, drawn.token.unsqueeze(1), 1e-6)
         return super().extend(state, position, signals, drawn)
