@@ -12,10 +12,10 @@ import stopkit
 from stopkit import processor
 from stopkit.hashing import hash_of_tensors
 from stopkit.pair.bundled import model_path
-from stopkit_engines.hf import loading
-from stopkit_engines.hf.packing import DTYPES, PackedLinear, can_pack, is_packed, pack
+from stopkit_engines.hf import loading, packing
+from stopkit_engines.hf.packing import DTYPES, PackedLinear, is_packed, pack, packs
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="torch was built without the kernels")
+pytestmark = pytest.mark.skipif(not packs(torch.float32), reason="torch was built without the kernels")
 
 CPU = torch.device("cpu")
 
@@ -29,6 +29,8 @@ def draft() -> str:
 @pytest.mark.parametrize("bias", [True, False])
 @torch.inference_mode()
 def test_a_packed_layer_agrees_with_the_plain_one(dtype: torch.dtype, bias: bool) -> None:
+    if not packs(dtype):
+        pytest.skip(f"this processor has no kernels for {dtype}")
     torch.manual_seed(0)
     plain = nn.Linear(48, 80, bias=bias, dtype=dtype)
     packed = PackedLinear(plain)
@@ -39,6 +41,21 @@ def test_a_packed_layer_agrees_with_the_plain_one(dtype: torch.dtype, bias: bool
         assert made.shape == wanted.shape
         assert made.dtype == dtype
         torch.testing.assert_close(made, wanted)
+
+
+def test_what_there_is_no_kernel_for_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "packs", lambda dtype: dtype is torch.float32)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16, dtype=torch.bfloat16))
+    pack(model)
+    assert [type(layer) for layer in model] == [PackedLinear, nn.Linear]
+
+
+def test_a_kernel_that_the_processor_lacks_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(self: PackedLinear, plain: nn.Linear) -> None:
+        raise RuntimeError("bf16 path needs the cpu support avx512bw")
+
+    monkeypatch.setattr(PackedLinear, "__init__", lacks)
+    assert not packs.__wrapped__(torch.bfloat16)
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from stopkit.hashing import hash_of_json, hash_of_tensors
 from stopkit.pair import bundled
 from stopkit.processor import computes_bfloat16
 from stopkit_engines.hf import gguf
-from stopkit_engines.hf.packing import can_pack, pack
+from stopkit_engines.hf.packing import pack
 
 LOCK = threading.RLock()
 """transformers loads in one thread at a time: while it does, it changes what all of a process shares."""
@@ -40,7 +40,7 @@ def load_model(place: str, device: torch.device, dtype: str, packed: bool, where
     model, report = _from_pretrained(AutoModelForCausalLM, place, where, dtype=chosen, use_safetensors=True, **reported)
     _require_all_weights(report, f"{where}: {place}")
     model = model.to(device).eval()
-    if packed and device.type == "cpu" and can_pack():
+    if packed:
         pack(model)
     return model
 

@@ -4,6 +4,7 @@ Torch's own linear layer lays them out anew in every call, or takes kernels that
 few tokens of a step or a block takes up to twice as long. Results differ from its by rounding.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def pack(model: nn.Module) -> None:
     """
     for parent in [*model.modules()]:
         for name, layer in parent.named_children():
-            if type(layer) is nn.Linear and layer.weight.dtype in DTYPES and layer.weight.device.type == "cpu":
+            if type(layer) is nn.Linear and layer.weight.device.type == "cpu" and packs(layer.weight.dtype):
                 setattr(parent, name, PackedLinear(layer))
 
 
@@ -52,6 +53,13 @@ def is_packed(model: nn.Module) -> bool:
     return any(isinstance(layer, PackedLinear) for layer in model.modules())
 
 
-def can_pack() -> bool:
-    """Whether torch was built with such kernels."""
-    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+@cache
+def packs(dtype: torch.dtype) -> bool:
+    """Whether torch has kernels for packed weights of that dtype on this processor: those of bfloat16 want AVX-512."""
+    if dtype not in DTYPES or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    try:
+        PackedLinear(nn.Linear(16, 16, dtype=dtype))(torch.zeros(1, 16, dtype=dtype))
+    except RuntimeError:
+        return False
+    return True

@@ -50,8 +50,8 @@ class GgufModel:
 
 def load(file: Path, gpu_layers: int, where: str) -> GgufModel:
     """The model in a GGUF file; `where` is named in errors. Raises InputError for what cannot decode text."""
-    llama = library()
     _require_gguf(file, where)
+    llama = library()
     params = llama.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
     handle = llama.llama_model_load_from_file(str(file).encode(), params)
